@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/auth: see the comments there."""

@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/auth/v1: see the comments there."""

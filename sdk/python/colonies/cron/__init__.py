@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/cron: see the comments there."""

@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/registry: see the comments there."""

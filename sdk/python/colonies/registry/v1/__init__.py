@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/registry/v1: see the comments there."""

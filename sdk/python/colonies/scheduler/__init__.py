@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/scheduler: see the comments there."""

@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/status: see the comments there."""

@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/status/v1: see the comments there."""

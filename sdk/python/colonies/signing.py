@@ -1,0 +1,168 @@
+"""Signed calls: what is signed, how it travels, and a channel that does it for every stub.
+
+The scheme is specified in protos/vectors/README.md; this module and the services share these functions, so that there is one
+place that spells the signed bytes.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from colonies.keys import PrivateKey
+
+KEY_HEADER = "colonies-public-key"
+TIME_HEADER = "colonies-time"
+NONCE_HEADER = "colonies-nonce"
+SIGNATURE_HEADER = "colonies-signature"
+
+CALL_PREFIX = "colonies-call-v1"
+JOIN_PREFIX = "colonies-join-v1"
+NONCE_BYTES = 16
+
+
+def call_text(*, method: str, audience: str, time_ms: int, nonce: str, body: bytes) -> bytes:
+    """What the caller of an RPC signs.
+
+    Args:
+        method: full method name with its slashes, such as "/colonies.auth.v1.AuthService/GetColony".
+        audience: cluster id.
+        time_ms: unix milliseconds.
+        nonce: 32 lower-case hex digits.
+        body: the request message as it goes over the wire.
+    """
+    digest = hashlib.sha256(body).hexdigest()
+    return f"{CALL_PREFIX}\n{method}\n{audience}\n{time_ms}\n{nonce}\n{digest}\n".encode()
+
+
+def join_text(*, audience: str, colony: str, role: str, name: str, time_ms: int) -> bytes:
+    """What a new identity signs to agree to a membership; role is "colony_owner" or "user"."""
+    return f"{JOIN_PREFIX}\n{audience}\n{colony}\n{role}\n{name}\n{time_ms}\n".encode()
+
+
+def now_ms() -> int:
+    """Unix milliseconds of this machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs calls with one key for one cluster."""
+
+    key: PrivateKey
+    audience: str
+    clock_ms: Callable[[], int] = now_ms
+
+    def headers(self, method: str, body: bytes) -> tuple[tuple[str, str], ...]:
+        """The metadata that makes this call a signed one. Each call takes a nonce of its own."""
+        time_ms = self.clock_ms()
+        nonce = os.urandom(NONCE_BYTES).hex()
+        text = call_text(method=method, audience=self.audience, time_ms=time_ms, nonce=nonce, body=body)
+        return (
+            (KEY_HEADER, self.key.public_key.hex()),
+            (TIME_HEADER, str(time_ms)),
+            (NONCE_HEADER, nonce),
+            (SIGNATURE_HEADER, self.key.sign(text).hex()),
+        )
+
+
+def _serialized(serializer: Callable[[Any], bytes] | None, request: Any) -> bytes:
+    return serializer(request) if serializer is not None else bytes(request)
+
+
+def _extended(metadata: Any, headers: tuple[tuple[str, str], ...]) -> grpc.aio.Metadata:
+    return grpc.aio.Metadata(*(tuple(metadata) if metadata else ()), *headers)
+
+
+class _SignedUnary:
+    """A unary call whose request is serialised once, signed, and sent as those very bytes."""
+
+    def __init__(self, signer: Signer, method: str, serializer: Callable[[Any], bytes] | None, inner: Any) -> None:
+        self._signer = signer
+        self._method = method
+        self._serializer = serializer
+        self._inner = inner
+
+    def __call__(self, request: Any, *, metadata: Any = None, **options: Any) -> Any:
+        body = _serialized(self._serializer, request)
+        return self._inner(body, metadata=_extended(metadata, self._signer.headers(self._method, body)), **options)
+
+
+class SigningChannel(grpc.aio.Channel):
+    """A channel over another one, signing every call made through it: `SchedulerServiceStub(SigningChannel(...))`.
+
+    Each request is serialised once; the signed bytes are the sent bytes.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, signer: Signer) -> None:
+        self._channel = channel
+        self._signer = signer
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        inner: Any = self._channel.unary_unary(method, None, response_deserializer)
+        return _SignedUnary(self._signer, method, request_serializer, inner)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        inner: Any = self._channel.unary_stream(method, None, response_deserializer)
+        return _SignedUnary(self._signer, method, request_serializer, inner)
+
+    def stream_unary(self, *_args: Any, **_kwargs: Any) -> Any:
+        msg = "Colonies has no client streams: every call is one signed message"
+        raise TypeError(msg)
+
+    def stream_stream(self, *_args: Any, **_kwargs: Any) -> Any:
+        msg = "Colonies has no bidirectional streams: every call is one signed message"
+        raise TypeError(msg)
+
+    async def __aenter__(self) -> "SigningChannel":
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._channel.get_state(try_to_connect)
+
+    def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> Coroutine[Any, Any, None]:
+        return self._channel.wait_for_state_change(last_observed_state)
+
+    def channel_ready(self) -> Coroutine[Any, Any, None]:
+        return self._channel.channel_ready()
+
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+    # A long poll is silent for a minute; pings find out about a dead peer sooner than TCP would.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # After an outage, look again soon: an executor should not sit out gRPC's default two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+
+
+def signed_channel(address: str, signer: Signer) -> SigningChannel:
+    """A channel to `address` ("host:port") that signs every call."""
+    return SigningChannel(grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS), signer)

@@ -1,0 +1,55 @@
+"""Memberships as every service but auth gets them: from auth, over gRPC, kept by a Directory."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+from colonies.auth.v1 import auth_service_pb2 as pb
+from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from colonies.errors import from_rpc_error
+
+from servicekit.caller import Member, Role
+from servicekit.changes import SYNCED, Change, Event
+from servicekit.failures import Unavailable
+from servicekit.status import failure_of
+
+TIMEOUT_S = 5.0
+
+ROLES = {
+    pb.MEMBER_ROLE_COLONY_OWNER: Role.COLONY_OWNER,
+    pb.MEMBER_ROLE_USER: Role.USER,
+    pb.MEMBER_ROLE_EXECUTOR: Role.EXECUTOR,
+}
+
+
+def outage_of(error: grpc.aio.AioRpcError) -> Unavailable:
+    """Whatever another service answers to one of our own questions, for the caller it is an outage."""
+    failure = failure_of(from_rpc_error(error))
+    if isinstance(failure, Unavailable):
+        return failure
+    return Unavailable(f"another service refused: {failure.message}", reason="UPSTREAM_REFUSED")
+
+
+class RemoteMembers:
+    """Auth's members, as the source of a Directory."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._auth = AuthServiceStub(channel)
+
+    async def fetch(self, colony: str, identity: str) -> Member | None:
+        request = pb.ResolveMemberRequest(colony=colony, identity=identity)
+        try:
+            response = await self._auth.ResolveMember(request, timeout=TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise outage_of(error) from error
+        role = ROLES.get(response.role)
+        return None if role is None else Member(identity, role, response.name)
+
+    async def changes(self) -> AsyncIterator[Event]:
+        try:
+            async for change in self._auth.WatchMembers(pb.WatchMembersRequest()):
+                if change.synced:
+                    yield SYNCED
+                elif change.colony:
+                    yield Change(change.colony, change.identity, change.colony_removed)
+        except grpc.aio.AioRpcError as error:
+            raise outage_of(error) from error

@@ -1,0 +1,12 @@
+"""The metrics that every service has. Each service adds its own beside them."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+HANDLED = Counter("colonies_rpc_handled_total", "Calls that ended, by status code.", ["method", "code"])
+IN_FLIGHT = Gauge("colonies_rpc_in_flight", "Calls in hand; long polls and streams count.", ["method"])
+SECONDS = Histogram(
+    "colonies_rpc_seconds",
+    "Time from a call's arrival to its end, in seconds.",
+    ["method"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)

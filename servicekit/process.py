@@ -1,0 +1,218 @@
+"""A service process: everything that is opened at its start, served, drained and closed at its end."""
+
+import asyncio
+import ipaddress
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+import structlog
+import uvloop
+from colonies.errors import KeyFileError
+from colonies.keys import PrivateKey
+from colonies.signing import Signer, SigningChannel, signed_channel
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+
+from servicekit import logs, redis
+from servicekit.caller import Member
+from servicekit.clock import Clock, SystemClock
+from servicekit.directory import Directory
+from servicekit.drain import Drain
+from servicekit.failures import Failure
+from servicekit.members import RemoteMembers
+from servicekit.nonces import RedisNonces
+from servicekit.pipeline import CallPipeline, Gate, Identities
+from servicekit.policy import Policy
+from servicekit.postgres import Database, migrate
+from servicekit.settings import MAX_REQUEST_BYTES, ServiceSettings
+
+log = structlog.get_logger()
+
+SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", -1),
+    # Two processes on one port would share its calls unnoticed.
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+
+
+class StartError(Exception):
+    """The process cannot start; the message says why and what to do."""
+
+
+class Process:
+    """What one service is made from. Opened in the composition root, then `serve()`."""
+
+    def __init__(self, name: str, settings: ServiceSettings, stack: AsyncExitStack, clock: Clock) -> None:
+        self.name = name
+        self.settings = settings
+        self.clock = clock
+        self.drain = Drain()
+        # Set to end the process; main() ties it to SIGTERM and SIGINT.
+        self.told = asyncio.Event()
+        # Set when calls are served, on `port`.
+        self.serving = asyncio.Event()
+        self.port = 0
+        self.key = PrivateKey.load(settings.service_key_file)
+        self.redis = redis.connect(settings.redis_url.get_secret_value())
+        self._stack = stack
+        self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._registrations: list[tuple[Callable[[grpc.aio.Server], None], str]] = []
+        stack.push_async_callback(self.redis.aclose)
+
+    async def database(self, schema: str) -> Database:
+        """The service's schema, brought up to date."""
+        url = self.settings.postgres_url.get_secret_value()
+        applied = await migrate(url, schema, f"services.{self.name}.store.migrations")
+        if applied:
+            log.info("migrated", schema=schema, migrations=applied)
+        database = Database(url, schema, connections=self.settings.postgres_connections)
+        await database.open()
+        self._stack.push_async_callback(database.close)
+        return database
+
+    def channel(self, address: str, setting: str) -> SigningChannel:
+        """A channel to another service, signed with this one's key."""
+        if not address:
+            msg = f"COLONIES_{setting.upper()} is not set"
+            raise StartError(msg)
+        channel = signed_channel(address, Signer(self.key, self.settings.cluster))
+        self._stack.push_async_callback(channel.close)
+        return channel
+
+    def remote_members(self) -> Directory[Member]:
+        """Auth's members, kept by this process."""
+        members = Directory(RemoteMembers(self.channel(self.settings.auth_address, "auth_address")), self.clock)
+        self.background("members", members.run)
+        return members
+
+    def background(self, name: str, task: Callable[[], Awaitable[None]]) -> None:
+        """Runs a loop while the process serves. A loop that ends by itself is a defect and ends the process."""
+        self._tasks.append((name, task))
+
+    def add(self, register: Callable[[Any, grpc.aio.Server], None], servicer: object, service_name: str) -> None:
+        """Serves a servicer under its full service name."""
+        self._registrations.append((lambda server: register(servicer, server), service_name))
+
+    async def serve(self, members: Directory[Member]) -> None:
+        """Serves until told to end, then drains."""
+        gate = Gate(
+            audience=self.settings.cluster,
+            clock=self.clock,
+            nonces=RedisNonces(self.redis),
+            members=members,
+            identities=Identities(self.settings.server_owner, self.settings.service_identities),
+            policy=Policy.load(),
+        )
+        server = grpc.aio.server(interceptors=[CallPipeline(gate, self.drain)], options=SERVER_OPTIONS)
+        for register, _ in self._registrations:
+            register(server)
+        health_servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        names = [name for _, name in self._registrations]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        self._bind(server)
+        await server.start()
+        for name in ("", *names):
+            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", listen=self.settings.listen, port=self.port, cluster=self.settings.cluster)
+        self.serving.set()
+        try:
+            await self._until_told()
+        finally:
+            log.info("draining", seconds=self.settings.drain_seconds)
+            await health_servicer.enter_graceful_shutdown()
+            self.drain.started.set()
+            await server.stop(self.settings.drain_seconds)
+            log.info("stopped")
+
+    def _bind(self, server: grpc.aio.Server) -> None:
+        listen = self.settings.listen
+        if not self.settings.allow_plaintext and not _is_loopback(listen):
+            msg = f"{listen} is not a loopback address and there is no TLS: set COLONIES_ALLOW_PLAINTEXT=true to allow it"
+            raise StartError(msg)
+        try:
+            self.port = server.add_insecure_port(listen)
+        except RuntimeError as error:
+            msg = f"cannot listen on {listen}: {error}"
+            raise StartError(msg) from error
+        if self.settings.metrics_listen:
+            host, _, port = self.settings.metrics_listen.rpartition(":")
+            try:
+                metrics_server, _thread = start_http_server(int(port), addr=host)
+            except OSError as error:
+                msg = f"cannot serve metrics on {self.settings.metrics_listen}: {error}"
+                raise StartError(msg) from error
+            self._stack.callback(metrics_server.shutdown)
+
+    async def _until_told(self) -> None:
+        tasks = [asyncio.create_task(_forever(name, task), name=name) for name, task in self._tasks]
+        waiting = asyncio.create_task(self.told.wait())
+        try:
+            done, _ = await asyncio.wait((waiting, *tasks), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            # Calls in hand may still need what the loops do, but not for long: a drain is short and any replica does it too.
+            for task in (waiting, *tasks):
+                task.cancel()
+            await asyncio.gather(waiting, *tasks, return_exceptions=True)
+
+
+async def _forever(name: str, task: Callable[[], Awaitable[None]]) -> None:
+    await task()
+    msg = f"the background task {name} ended"
+    raise RuntimeError(msg)
+
+
+def _is_loopback(listen: str) -> bool:
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def main(
+    name: str, settings_type: type[S], compose: Callable[[Process, S], Awaitable[None]]
+) -> NoReturn:
+    """Entry point of a service: reads the settings, composes, serves. Never returns."""
+    try:
+        settings = settings_type.model_validate({})
+    except ValidationError as error:
+        for problem in error.errors():
+            field = "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"COLONIES_{field}: {problem['msg']}", file=sys.stderr)
+        sys.exit(2)
+    logs.configure(name, settings.log_level)
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            process = Process(name, settings, stack, SystemClock())
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, process.told.set)
+            await compose(process, settings)
+
+    try:
+        uvloop.run(run())
+    except (StartError, KeyFileError, Failure) as error:
+        log.error("cannot start", error=str(error))
+        sys.exit(1)
+    except Exception:
+        log.exception("defect: the process ends")
+        sys.exit(1)
+    sys.exit(0)

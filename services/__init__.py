@@ -1,0 +1,1 @@
+"""The service processes. They meet over gRPC only: none imports another."""

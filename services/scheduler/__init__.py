@@ -1,0 +1,1 @@
+"""The scheduler: processes, attempts, workflows, queue, logs, attributes."""

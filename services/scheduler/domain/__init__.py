@@ -1,0 +1,1 @@
+"""What the scheduler decides, without I/O: no grpc, protobuf, redis or psycopg here."""

@@ -1,0 +1,43 @@
+"""What was submitted, as far as scheduling needs to know it. User data stays in `body`, unopened."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Selector(IntEnum):
+    """Which of the parent's outputs an edge carries; numbers as in the tables."""
+
+    ALL = 0
+    INDEX = 1
+    SHARE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """An edge as it was submitted: INDEX takes output `k`; SHARE takes output `k` if there are exactly `n`, else all."""
+
+    parent: str
+    selector: Selector = Selector.ALL
+    k: int = 0
+    n: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A function spec. `body` is the serialised message; the other fields are what is scheduled by."""
+
+    func_name: str
+    executor_type: str
+    body: bytes
+    node_name: str = ""
+    executor_names: tuple[str, ...] = ()
+    location: str = ""
+    label: str = ""
+    priority: int = 0
+    # Milliseconds; 0 = no limit.
+    max_wait_ms: int = 0
+    max_exec_ms: int = 0
+    # -1 = for ever.
+    max_retries: int = 0
+    dependencies: Sequence[Dependency] = field(default_factory=tuple)

@@ -1,0 +1,271 @@
+"""The queue in Redis: what is ready, what is leased, what is due. Everything here can be rebuilt from the tables."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from servicekit.clock import Clock, unix_ms
+from servicekit.redis import Script, translated
+from services.scheduler.domain.priority import process_of
+from services.scheduler.domain.ports import Due, Intention, Timer, TimerKind
+from services.scheduler.domain.records import AttemptRef, Changes, ExecutorProfile, Live, Place
+from services.scheduler.domain.states import State
+from services.scheduler.queue import keys
+
+SCRIPTS = "services.scheduler.queue.scripts"
+# How long a step may take from its first touch of Redis to its last, before somebody looks whether it got lost half-way.
+# A transaction waits at most this long for its locks, so a step in hand is rarely looked at.
+SETTLE_MS = 3_000
+# A rebuild by a replica that died is taken up by another one after this long.
+REBUILD_LOCK_MS = 30_000
+
+Sketch = dict[str, list[Any]]
+
+
+class Queue:
+    """Lanes, timers and the epoch."""
+
+    def __init__(self, redis: "Redis", clock: Clock, *, lease_ms: int) -> None:
+        self._redis = redis
+        self._clock = clock
+        self.lease_ms = lease_ms
+        self._claim = Script(redis, SCRIPTS, "claim.lua")
+        self._settle = Script(redis, SCRIPTS, "settle.lua")
+        self._extend = Script(redis, SCRIPTS, "extend.lua")
+        self._due = Script(redis, SCRIPTS, "due.lua")
+        self._done = Script(redis, SCRIPTS, "done.lua")
+
+    def _now_ms(self) -> int:
+        return self._clock.now_ns() // 1_000_000
+
+    async def intend_submit(self, colony: str, actor: str, request_id: str) -> Intention:
+        """Before a submit: should the queue not be told of its commit, this says where to look.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        return await self._intend(colony, [keys.submit_timer(actor, request_id, self._now_ms())])
+
+    async def intend(self, colony: str, process_ids: Sequence[UUID]) -> Intention:
+        """Before a transaction that changes these processes, as for a submit.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        since = self._now_ms()
+        return await self._intend(colony, [keys.settle_timer(process_id, since) for process_id in process_ids])
+
+    async def _intend(self, colony: str, timers: Intention) -> Intention:
+        at = self._now_ms() + SETTLE_MS
+        await self._run(colony, {"arm": [[timer, at] for timer in timers]})
+        return timers
+
+    async def apply(self, colony: str, changes: Changes, intended: Intention) -> None:
+        """After a commit: what it changed, and the end of the intention.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        sketch: Sketch = defaultdict(list)
+        sketch["disarm"] += intended
+        for live in changes.released:
+            sketch["disarm"].append(keys.lease_timer(live.id, live.attempt, live.executor_id))
+            if live.max_exec_ms:
+                sketch["disarm"].append(keys.exec_timer(live.id, live.attempt))
+        for place in changes.withdrawn:
+            _withdraw(sketch, place)
+        _enqueue(sketch, changes.ready)
+        await self._run(colony, sketch)
+
+    async def claim(self, colony: str, executor: ExecutorProfile, at_most: int) -> tuple[list[UUID], Intention]:
+        """Takes the most urgent processes that an executor may run out of their lanes.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        now = self._now_ms()
+        members: list[str] = await self._claim(
+            [keys.timers(colony), *keys.executor_indexes(colony, executor)],
+            [keys.prefix(colony), executor.location, at_most, now + SETTLE_MS, now],
+        )
+        ids = [UUID(process_of(member)) for member in members]
+        return ids, [keys.settle_timer(process_id, now) for process_id in ids]
+
+    async def lease(self, colony: str, lives: Sequence[Live], intended: Intention) -> None:
+        """After attempts were recorded: their leases and time limits begin, and the claim's own timers end.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        sketch: Sketch = defaultdict(list)
+        sketch["disarm"] += intended
+        sketch["disarm"] += [keys.wait_timer(live.id) for live in lives if live.max_wait_ms]
+        until = self._now_ms() + self.lease_ms
+        for live in lives:
+            sketch["arm"].append([keys.lease_timer(live.id, live.attempt, live.executor_id), until])
+            if (deadline := live.exec_deadline) is not None:
+                sketch["arm"].append([keys.exec_timer(live.id, live.attempt), _timer_ms(deadline)])
+        await self._run(colony, sketch)
+
+    async def extend(self, colony: str, refs: Sequence[AttemptRef], executor_id: str) -> list[AttemptRef]:
+        """Extends leases; returns the attempts that have none.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        timers = [keys.lease_timer(ref.process_id, ref.number, executor_id) for ref in refs]
+        missing = await self._extend([keys.timers(colony)], [self._now_ms() + self.lease_ms, *timers])
+        return [refs[position - 1] for position in missing]
+
+    async def accord(self, colony: str, lives: Sequence[Live]) -> None:
+        """Makes the queue say what these rows say. Leases that are running keep their time, others begin anew.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        sketch: Sketch = defaultdict(list)
+        until = self._now_ms() + self.lease_ms
+        _enqueue(sketch, [live.place for live in lives if live.is_ready])
+        for live in lives:
+            if live.state is State.RUNNING:
+                sketch["keep"].append([keys.lease_timer(live.id, live.attempt, live.executor_id), until])
+                if (deadline := live.exec_deadline) is not None:
+                    sketch["keep"].append([keys.exec_timer(live.id, live.attempt), _timer_ms(deadline)])
+        await self._run(colony, sketch)
+
+    async def colonies(self) -> list[str]:
+        """The colonies that have, or once had, timers.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            names = await self._redis.smembers(keys.TIMED)
+        return sorted(str(name) for name in names)
+
+    async def due(self, colony: str, at_most: int) -> Due:
+        """Timers that are due, for this replica to take care of. Until they are `done`, they come again.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        now = self._now_ms()
+        timers = await self._due([keys.timers(colony)], [now, now + SETTLE_MS, at_most])
+        return Due([_parsed(timer) for timer in timers], now + SETTLE_MS)
+
+    async def done(self, colony: str, timers: Sequence[Timer], put_off_ms: int) -> None:
+        """Takes away timers that were taken care of.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        await self._done([keys.timers(colony)], [put_off_ms, *(timer.member for timer in timers)])
+
+    async def is_current(self) -> bool:
+        """Whether the queue was built in this very run of the Redis server.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            run, epoch = await asyncio.gather(self._run_id(), self._redis.get(keys.EPOCH))
+        return bool(epoch == run)
+
+    async def begin_rebuild(self) -> str | None:
+        """The epoch to finish a rebuild with, or None: another replica is at it.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            run = await self._run_id()
+            return run if await self._redis.set(keys.REBUILDING, run, nx=True, px=REBUILD_LOCK_MS) else None
+
+    async def finish_rebuild(self, epoch: str) -> None:
+        """Declares the queue rebuilt in this run of the server.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            await self._redis.set(keys.EPOCH, epoch)
+            await self._redis.delete(keys.REBUILDING)
+
+    async def announce(self, colony: str, touched: Sequence[UUID]) -> None:
+        """Tells followers in all replicas that these processes and workflows have news.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        if touched:
+            with translated():
+                await self._redis.publish(keys.CHANGED_CHANNEL + colony, "\n".join(str(one) for one in touched))
+
+    async def forget(self, colony: str) -> None:
+        """Deletes all keys of a removed colony.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            async for key in self._redis.scan_iter(match=_escaped(keys.prefix(colony)) + "*", count=1_000):
+                await self._redis.delete(key)
+            await self._redis.srem(keys.TIMED, colony)
+
+    async def _run_id(self) -> str:
+        info: dict[str, Any] = await self._redis.info("server")
+        return str(info["run_id"])
+
+    async def _run(self, colony: str, sketch: Sketch) -> None:
+        with translated():
+            await asyncio.gather(
+                self._redis.sadd(keys.TIMED, colony),
+                self._settle([keys.timers(colony)], [keys.prefix(colony), colony, json.dumps(sketch)]),
+            )
+
+
+def _parsed(member: str) -> Timer:
+    kind, *parts = member.split("|")
+    match kind:
+        case TimerKind.SETTLE:
+            return Timer(member, TimerKind.SETTLE, process_id=UUID(parts[0]), since_ms=int(parts[1]))
+        case TimerKind.SUBMIT:
+            # A request id may hold the separator.
+            request_id = "|".join(parts[1:-1])
+            return Timer(member, TimerKind.SUBMIT, actor=parts[0], request_id=request_id, since_ms=int(parts[-1]))
+        case TimerKind.WAIT:
+            return Timer(member, TimerKind.WAIT, process_id=UUID(parts[0]))
+        case _:
+            return Timer(member, TimerKind(kind), process_id=UUID(parts[0]), attempt=int(parts[1]))
+
+
+def _escaped(pattern: str) -> str:
+    return "".join(f"\\{character}" if character in "*?[]\\" else character for character in pattern)
+
+
+def _timer_ms(moment: datetime) -> int:
+    """A deadline for a timer: rounded up, so that a timer never fires before its deadline."""
+    return unix_ms(moment) + 1
+
+
+def _withdraw(sketch: Sketch, place: Place) -> None:
+    sketch["withdraw"].append([keys.lane(place), keys.indexes(place), keys.member(place)[1]])
+    sketch["disarm"].append(keys.wait_timer(place.id))
+
+
+def _enqueue(sketch: Sketch, places: Sequence[Place]) -> None:
+    lanes: dict[str, tuple[list[str], list[str]]] = {}
+    for place in places:
+        score, member = keys.member(place)
+        _, ranked = lanes.setdefault(keys.lane(place), (keys.indexes(place), []))
+        # As text: JSON numbers would lose digits on their way through Lua.
+        ranked += [str(score), member]
+        if place.wait_deadline is not None:
+            sketch["arm"].append([keys.wait_timer(place.id), _timer_ms(place.wait_deadline)])
+    sketch["ready"] += [[lane, indexes, ranked] for lane, (indexes, ranked) in lanes.items()]

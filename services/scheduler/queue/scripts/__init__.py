@@ -1,0 +1,1 @@
+"""One Lua file per step of the queue."""

@@ -1,0 +1,1 @@
+"""The scheduler's face: requests to domain calls to responses."""

@@ -1,0 +1,313 @@
+"""What members read, from the scheduler's tables."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from servicekit.failures import ResourceExhausted
+from servicekit.postgres import Connection, Database, Queries
+from services.scheduler.domain.endings import superseded
+from services.scheduler.domain.records import AttemptRef
+from services.scheduler.domain.states import Outcome, State
+from services.scheduler.domain.views import (
+    AttemptView,
+    AttributeView,
+    EventView,
+    LogSource,
+    LogView,
+    Position,
+    ProcessFilter,
+    ProcessView,
+    Target,
+    TransitionView,
+    WorkflowFilter,
+    WorkflowView,
+)
+from services.scheduler.store.rows import Row, live_of
+from services.scheduler.store.transitions import SQL as WRITES
+from services.scheduler.store.transitions import no_process, no_workflow, read_inputs
+
+SQL = Queries("services.scheduler.store", "reads.sql")
+MAX_ATTRIBUTES = 1_000
+
+
+class Reads:
+    """Reads, and the small writes of running attempts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def process(self, colony: str, process_id: UUID) -> ProcessView:
+        """One process, whole.
+
+        Raises:
+            NotFound: no such process in this colony.
+        """
+        async with self._database.transaction() as connection:
+            row = await (await connection.execute(SQL["get_process"], {"id": process_id, "colony": colony})).fetchone()
+            if row is None:
+                raise no_process(process_id)
+            ready = row["parent_ids"] and not row["pending_parents"]
+            inputs = await read_inputs(connection, [process_id] if ready else [])
+        return _process_of(row, inputs[process_id])
+
+    async def processes(self, colony: str, where: ProcessFilter) -> list[ProcessView]:
+        """A page of processes, newest first."""
+        parameters = {
+            "colony": colony,
+            "states": None if where.states is None else list(where.states),
+            "executor_type": where.executor_type,
+            "label": where.label,
+            "initiator": where.initiator,
+            "workflow_id": where.workflow_id,
+            "executor_name": where.executor_name,
+            "submitted_from": where.submitted_from,
+            "submitted_until": where.submitted_until,
+            "before": where.before,
+            "limit": where.limit,
+        }
+        async with self._database.transaction() as connection:
+            rows = await (await connection.execute(SQL["list_processes"], parameters)).fetchall()
+        return [_process_of(row, []) for row in rows]
+
+    async def history(self, colony: str, process_id: UUID) -> tuple[list[AttemptView], list[TransitionView]]:
+        """Every attempt and every transition of a process.
+
+        Raises:
+            NotFound: no such process in this colony.
+        """
+        async with self._database.transaction() as connection:
+            await _require(connection, colony, process_id)
+            attempts = await (await connection.execute(SQL["list_attempts"], {"id": process_id})).fetchall()
+            transitions = await (await connection.execute(SQL["list_transitions"], {"id": process_id})).fetchall()
+        return [
+            AttemptView(
+                row["number"],
+                row["executor_name"],
+                row["executor_id"],
+                row["started_at"],
+                row["ended_at"],
+                Outcome(row["outcome"]),
+                row["errors"],
+            )
+            for row in attempts
+        ], [_transition_of(row) for row in transitions]
+
+    async def attributes(self, colony: str, process_id: UUID) -> tuple[bytes, list[AttributeView]]:
+        """The serialised spec of a process, whose environment counts too, and the attributes that executors wrote.
+
+        Raises:
+            NotFound: no such process in this colony.
+        """
+        async with self._database.transaction() as connection:
+            row = await (await connection.execute(SQL["get_process"], {"id": process_id, "colony": colony})).fetchone()
+            if row is None:
+                raise no_process(process_id)
+            rows = await (await connection.execute(SQL["list_attributes"], {"id": process_id})).fetchall()
+        return bytes(row["spec"]), [AttributeView(one["kind"], one["key"], one["value"]) for one in rows]
+
+    async def workflow(self, colony: str, workflow_id: UUID) -> WorkflowView:
+        """One workflow.
+
+        Raises:
+            NotFound: no such workflow in this colony.
+        """
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(SQL["get_workflow"], {"id": workflow_id, "colony": colony})
+            row = await cursor.fetchone()
+        if row is None:
+            raise no_workflow(workflow_id)
+        return _workflow_of(row)
+
+    async def workflows(self, colony: str, where: WorkflowFilter) -> list[WorkflowView]:
+        """A page of workflows, newest first."""
+        parameters = {
+            "colony": colony,
+            "label": where.label,
+            "initiator": where.initiator,
+            "before": where.before,
+            "limit": where.limit,
+        }
+        async with self._database.transaction() as connection:
+            rows = await (await connection.execute(SQL["list_workflows"], parameters)).fetchall()
+        return [_workflow_of(row) for row in rows]
+
+    async def watched(self, colony: str, target: Target) -> tuple[bool, bool]:
+        """Whether it exists, and whether any of it is still open."""
+        parameters = {"colony": colony, "process_id": target.process_id, "workflow_id": target.workflow_id}
+        async with self._database.transaction() as connection:
+            row = await (await connection.execute(SQL["watched"], parameters)).fetchone()
+        assert row is not None, "EXISTS gives a row"
+        return row["exists"], row["open"]
+
+    async def logs_after(
+        self, colony: str, source: LogSource, position: Position, limit: int
+    ) -> tuple[list[LogView], bool]:
+        """Settled log lines after a position, and whether there are lines that are not settled yet.
+
+        Raises:
+            NotFound: no such process in this colony.
+        """
+        parameters = {
+            "colony": colony,
+            "process_id": source.process_id,
+            "executor_name": source.executor_name,
+            "after_xid": str(position.xid),
+            "after_id": position.id,
+            "limit": limit,
+        }
+        async with self._database.transaction() as connection:
+            if source.process_id is not None:
+                await _require(connection, colony, source.process_id)
+            rows = await (await connection.execute(SQL["list_logs"], parameters)).fetchall()
+        settled = _settled(rows)
+        return [
+            LogView(
+                Position(row["xid"], row["id"]),
+                row["process_id"],
+                row["attempt"],
+                row["executor_name"],
+                row["at"],
+                row["message"],
+            )
+            for row in settled
+        ], len(settled) < len(rows)
+
+    async def events_after(
+        self, colony: str, target: Target, position: Position, limit: int
+    ) -> tuple[list[EventView], bool]:
+        """Settled events after a position, and whether there are events that are not settled yet."""
+        parameters = {
+            "colony": colony,
+            "process_id": target.process_id,
+            "workflow_id": target.workflow_id,
+            "after_xid": str(position.xid),
+            "after_id": position.id,
+            "limit": limit,
+        }
+        async with self._database.transaction() as connection:
+            rows = await (await connection.execute(SQL["list_events"], parameters)).fetchall()
+        settled = _settled(rows)
+        return [
+            EventView(
+                Position(row["xid"], row["id"]),
+                row["process_id"],
+                row["node_name"],
+                row["func_name"],
+                row["executor_name"],
+                _transition_of(row),
+            )
+            for row in settled
+        ], len(settled) < len(rows)
+
+    async def set_outputs(self, colony: str, executor_id: str, ref: AttemptRef, outputs: Sequence[bytes]) -> None:
+        """Stores outputs of a live attempt."""
+        async with self._database.transaction() as connection:
+            await _lock_attempt(connection, colony, executor_id, ref)
+            await connection.execute(WRITES["store_outputs"], {"id": ref.process_id, "outputs": list(outputs)})
+
+    async def set_attributes(
+        self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]
+    ) -> None:
+        """Stores attributes of a live attempt.
+
+        Raises:
+            ResourceExhausted: the process would have too many.
+        """
+        async with self._database.transaction() as connection:
+            await _lock_attempt(connection, colony, executor_id, ref)
+            await connection.execute(
+                WRITES["put_attributes"],
+                {
+                    "id": ref.process_id,
+                    "kinds": [one.kind for one in attributes],
+                    "keys": [one.key for one in attributes],
+                    "values": [one.value for one in attributes],
+                },
+            )
+            row = await (await connection.execute(WRITES["count_attributes"], {"id": ref.process_id})).fetchone()
+            assert row is not None, "count gives a row"
+            if row["count"] > MAX_ATTRIBUTES:
+                msg = f"a process has at most {MAX_ATTRIBUTES} attributes"
+                raise ResourceExhausted(msg, reason="TOO_MANY_ATTRIBUTES", retry_delay_s=0)
+
+    async def add_logs(
+        self, colony: str, executor_id: str, executor_name: str, ref: AttemptRef, lines: Sequence[tuple[datetime, str]]
+    ) -> None:
+        """Stores log lines of a live attempt, in order."""
+        async with self._database.transaction() as connection:
+            await _lock_attempt(connection, colony, executor_id, ref)
+            await connection.execute(
+                WRITES["insert_logs"],
+                {
+                    "colony": colony,
+                    "id": ref.process_id,
+                    "attempt": ref.number,
+                    "executor_name": executor_name,
+                    "times": [at for at, _ in lines],
+                    "messages": [message for _, message in lines],
+                },
+            )
+
+
+async def _require(connection: Connection, colony: str, process_id: UUID) -> None:
+    cursor = await connection.execute(WRITES["process_exists"], {"id": process_id, "colony": colony})
+    if await cursor.fetchone() is None:
+        raise no_process(process_id)
+
+
+async def _lock_attempt(connection: Connection, colony: str, executor_id: str, ref: AttemptRef) -> None:
+    parameters = {"id": ref.process_id, "colony": colony, "attempt": ref.number, "executor_id": executor_id}
+    if await (await connection.execute(WRITES["lock_attempt"], parameters)).fetchone() is None:
+        await _require(connection, colony, ref.process_id)
+        raise superseded(ref.process_id)
+
+
+def _settled(rows: Sequence[Row]) -> list[Row]:
+    """The rows before the first that an open transaction could still add lines in front of."""
+    for index, row in enumerate(rows):
+        if row["unsettled"]:
+            return list(rows[:index])
+    return list(rows)
+
+
+def _process_of(row: Row, inputs: list[bytes]) -> ProcessView:
+    return ProcessView(
+        live=live_of(row),
+        spec=bytes(row["spec"]),
+        label=row["label"],
+        initiator_name=row["initiator_name"],
+        submitted_at=row["submitted_at"],
+        ended_at=row["ended_at"],
+        outputs=row["outputs"],
+        errors=row["errors"],
+        parent_ids=row["parent_ids"],
+        inputs=inputs,
+    )
+
+
+def _transition_of(row: Row) -> TransitionView:
+    return TransitionView(
+        row["at"], State(row["from_state"]), State(row["to_state"]), row["attempt"], row["actor"], row["reason"]
+    )
+
+
+def _workflow_of(row: Row) -> WorkflowView:
+    return WorkflowView(
+        id=row["id"],
+        colony=row["colony"],
+        sequence=row["sequence"],
+        label=row["label"],
+        initiator=row["initiator"],
+        initiator_name=row["initiator_name"],
+        submitted_at=row["submitted_at"],
+        counts={
+            State.WAITING: row["waiting"],
+            State.RUNNING: row["running"],
+            State.SUCCESSFUL: row["successful"],
+            State.FAILED: row["failed"],
+            State.CANCELLED: row["cancelled"],
+        },
+        begun=bool(row["begun"]),
+        ended_at=row["ended_at"],
+    )

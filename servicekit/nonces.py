@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from servicekit.redis import translated
 
-# A call may be signed 60 s ahead of the server's clock and is fresh for 60 s after: within 120 s, and a margin, it is remembered.
+# A call may be signed 60 s ahead of the server's clock and is fresh for 60 s after: 120 s, and a margin.
 REMEMBERED_MS = 130_000
 
 

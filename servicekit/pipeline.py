@@ -26,7 +26,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from servicekit import metrics
-from servicekit.bounds import NAME, NAME_RULE, shown
+from servicekit.bounds import IDENTITY, NAME, NAME_RULE, shown
 from servicekit.caller import MEMBER_ROLES, Caller, Member, Role, set_current
 from servicekit.clock import NS_PER_MS, Clock
 from servicekit.directory import Directory
@@ -153,6 +153,9 @@ class Gate:
 
     async def _represented(self, rule: Rule, colony: str, identity: str) -> Member:
         """The member on whose behalf a service calls: what it may not do itself, nobody does for it."""
+        if NAME.match(colony) is None or IDENTITY.match(identity) is None:
+            msg = f"must be the identity of a member of the request's colony; got {shown(identity)}"
+            raise InvalidArgument([Violation("on_behalf_of", msg)])
         member = await self._members.get(colony, identity)
         if member is None or not rule.grants_role(member.role, ""):
             msg = "the member on whose behalf this call is made may not make it (any more)"
@@ -323,5 +326,5 @@ class _Observation:
     async def crash(self, context: Context, error: Exception) -> None:
         """Ends the call after a defect of ours: the log has the trace, the caller the id to find it by."""
         self._code, self._reason = grpc.StatusCode.INTERNAL, type(error).__name__
-        log.exception("defect", error=repr(error))
+        log.error("defect", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error; the log has it under request id {self._request_id}")

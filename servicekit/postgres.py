@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import LiteralString, TypeAlias, TypeVar
 
@@ -65,7 +65,7 @@ async def migrate(url: str, schema: str, package: str) -> int:
             "number integer PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
         rows = await (await connection.execute("SELECT number, digest FROM migration")).fetchall()
-        known: dict[int, str] = {number: digest for number, digest in rows}
+        known: dict[int, str] = dict(rows)
         for number, text in migrations_of(package):
             digest = hashlib.sha256(text.encode()).hexdigest()
             if number in known:
@@ -131,26 +131,29 @@ class Database:
                 yield connection
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Runs `work` in a transaction, again from the start when Postgres chose it as the victim of a deadlock."""
+        """Runs `work` in a transaction, again from the start when Postgres chose it as the victim of a deadlock.
+
+        Raises:
+            Unavailable: as `transaction`; or it was chosen every time.
+        """
         for attempt in range(DEADLOCK_TRIES):
             try:
                 async with self.transaction() as connection:
                     return await work(connection)
-            except errors.DeadlockDetected:
+            except errors.DeadlockDetected as error:
                 if attempt == DEADLOCK_TRIES - 1:
-                    raise
+                    msg = "others hold the same rows"
+                    raise Unavailable(msg, reason="DATABASE_BUSY") from error
         raise AssertionError
 
 
-class _translated:
+@contextmanager
+def _translated() -> Iterator[None]:
     """Turns "Postgres is gone" into Unavailable, and leaves all other errors as they are."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, errors.DeadlockDetected):
-            return
-        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout):
-            msg = "the database is out of reach"
-            raise Unavailable(msg, reason="DATABASE_UNAVAILABLE") from error
+    try:
+        yield
+    except errors.DeadlockDetected:
+        raise
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+        msg = "the database is out of reach"
+        raise Unavailable(msg, reason="DATABASE_UNAVAILABLE") from error

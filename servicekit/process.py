@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from servicekit import logs, redis
 from servicekit.caller import Member
-from servicekit.clock import Clock, SystemClock
+from servicekit.clock import NS_PER_MS, Clock, SystemClock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
 from servicekit.failures import Failure
@@ -87,7 +87,9 @@ class Process:
         if not address:
             msg = f"COLONIES_{setting.upper()} is not set"
             raise StartError(msg)
-        channel = signed_channel(address, Signer(self.key, self.settings.cluster))
+        # By the same clock that this process checks its own callers by.
+        signer = Signer(self.key, self.settings.cluster, lambda: self.clock.now_ns() // NS_PER_MS)
+        channel = signed_channel(address, signer)
         self._stack.push_async_callback(channel.close)
         return channel
 
@@ -128,13 +130,18 @@ class Process:
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("serving", listen=self.settings.listen, port=self.port, cluster=self.settings.cluster)
         self.serving.set()
+        loops = [asyncio.create_task(_forever(name, task), name=name) for name, task in self._tasks]
         try:
-            await self._until_told()
+            await self._until_told(loops)
         finally:
             log.info("draining", seconds=self.settings.drain_seconds)
             await health_servicer.enter_graceful_shutdown()
             self.drain.started.set()
             await server.stop(self.settings.drain_seconds)
+            # Only now: calls in hand may need what the loops do until their end.
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
             log.info("stopped")
 
     def _bind(self, server: grpc.aio.Server) -> None:
@@ -156,18 +163,14 @@ class Process:
                 raise StartError(msg) from error
             self._stack.callback(metrics_server.shutdown)
 
-    async def _until_told(self) -> None:
-        tasks = [asyncio.create_task(_forever(name, task), name=name) for name, task in self._tasks]
+    async def _until_told(self, loops: "list[asyncio.Task[None]]") -> None:
         waiting = asyncio.create_task(self.told.wait())
         try:
-            done, _ = await asyncio.wait((waiting, *tasks), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((waiting, *loops), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            # Calls in hand may still need what the loops do, but not for long: a drain is short and any replica does it too.
-            for task in (waiting, *tasks):
-                task.cancel()
-            await asyncio.gather(waiting, *tasks, return_exceptions=True)
+            waiting.cancel()
 
 
 async def _forever(name: str, task: Callable[[], Awaitable[None]]) -> None:
@@ -196,7 +199,7 @@ def main(
     except ValidationError as error:
         for problem in error.errors():
             field = "_".join(str(part) for part in problem["loc"]).upper()
-            print(f"COLONIES_{field}: {problem['msg']}", file=sys.stderr)
+            sys.stderr.write(f"COLONIES_{field}: {problem['msg']}\n")
         sys.exit(2)
     logs.configure(name, settings.log_level)
 
@@ -210,7 +213,7 @@ def main(
     try:
         uvloop.run(run())
     except (StartError, KeyFileError, Failure) as error:
-        log.error("cannot start", error=str(error))
+        log.error("cannot start", error=str(error))  # noqa: TRY400 - a trace would add nothing
         sys.exit(1)
     except Exception:
         log.exception("defect: the process ends")

@@ -1,0 +1,1 @@
+"""What a cron is and when it fires. Knows neither gRPC nor Postgres."""

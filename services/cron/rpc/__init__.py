@@ -1,0 +1,1 @@
+"""CronService over gRPC: requests to domain calls, results to responses."""

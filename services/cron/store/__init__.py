@@ -1,0 +1,1 @@
+"""Crons in Postgres."""

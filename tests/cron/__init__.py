@@ -1,0 +1,1 @@
+"""The cron service over real servers."""

@@ -1,0 +1,1 @@
+"""Schedules and conversions of the cron service."""

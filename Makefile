@@ -1,0 +1,100 @@
+# Everything a developer runs. `make help` lists it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+SOURCES := sdk/python/colonies servicekit services deploy tools tests bench
+
+.PHONY: help
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
+
+# What running needs. A stamp records it, so that the second time costs nothing.
+$(VENV)/.server: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "Python 3.11 to 3.13 is needed; set PYTHON=python3.x"; exit 1; }
+	@$(PYTHON) -m venv --help >/dev/null 2>&1 || { echo "The venv module is missing: apt-get install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[server]'
+	@touch $@
+
+# What developing needs on top.
+$(VENV)/.dev: $(VENV)/.server
+	$(BIN)/pip install --quiet --editable '.[server,dev]'
+	@touch $@
+
+node_modules/.stamp: package-lock.json
+	npm ci --silent --no-audit --no-fund
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.dev ## Make the virtual environment with everything in it
+
+.PHONY: demo
+demo: $(VENV)/.server ## Run the paper's example on a local stack and print its four tables
+	@$(BIN)/colonies demo
+
+.PHONY: up
+up: $(VENV)/.server ## Start the local stack: Postgres, valkey, four services, front door
+	@$(BIN)/colonies up
+
+.PHONY: down
+down: $(VENV)/.server ## Stop the local stack; its data stays
+	@$(BIN)/colonies down
+
+.PHONY: status
+status: $(VENV)/.server ## Show what runs
+	@$(BIN)/colonies status
+
+.PHONY: test
+test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, under ten minutes
+	$(BIN)/python -m pytest -q -m 'not fault'
+
+.PHONY: test-fault
+test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes
+	$(BIN)/python -m pytest -q -m fault
+
+.PHONY: lint
+lint: $(VENV)/.dev node_modules/.stamp ## Ruff, strict mypy, import-linter, buf, stub drift
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	npx --no-install buf lint
+	npx --no-install buf breaking --against protos/baseline.binpb
+	$(BIN)/python tools/gen.py --check
+	$(BIN)/python -m deploy.envoy.render --check
+
+.PHONY: verify
+verify: lint test ## Everything that must be green before a change lands
+
+.PHONY: gen
+gen: $(VENV)/.dev ## Generate the Python stubs and the front door's compose file
+	$(BIN)/python tools/gen.py
+	$(BIN)/python -m deploy.envoy.render
+
+.PHONY: format
+format: $(VENV)/.dev ## Format the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: baseline
+baseline: node_modules/.stamp ## At a release: record the protos that later ones must not break
+	npx --no-install buf build -o protos/baseline.binpb
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Measure, with the machine's limits in the same run
+	$(BIN)/python -m bench
+
+.PHONY: dist
+dist: $(VENV)/.dev ## Build the wheel and the source distribution
+	$(BIN)/python -m build --outdir dist
+
+.PHONY: clean
+clean: ## Delete everything that was made here, but not the data of the local stack
+	rm -rf $(VENV) node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

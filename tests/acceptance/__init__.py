@@ -1,0 +1,1 @@
+"""Whole stories, by the command line and real processes."""

@@ -1,0 +1,9 @@
+"""Clients: AsyncClient, and Client, its blocking face."""
+
+from colonies.client.asynchronous import AsyncClient
+from colonies.client.blocking import Client
+from colonies.client.calls import Calls
+from colonies.client.members import join_proof
+from colonies.client.processes import state_name, state_value
+
+__all__ = ["AsyncClient", "Calls", "Client", "join_proof", "state_name", "state_value"]

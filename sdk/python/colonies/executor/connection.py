@@ -1,0 +1,29 @@
+"""An executor's connection: it never gives up, and says once when the server is lost and once when it is back."""
+
+import logging
+import math
+
+from colonies.client import AsyncClient
+from colonies.errors import RpcError
+from colonies.keys import PrivateKey
+
+log = logging.getLogger("colonies.executor")
+
+
+class PatientClient(AsyncClient):
+    """A client that rides out every outage."""
+
+    def __init__(self, host: str, port: int, colony: str, key: PrivateKey | str, cluster: str | None = None) -> None:
+        """Arguments and errors as for AsyncClient."""
+        super().__init__(host, port, colony, key, cluster, retry_for=math.inf)
+        self._lost = False
+
+    def _no_answer(self, failure: RpcError) -> None:
+        if not self._lost:
+            self._lost = True
+            log.warning("lost the server, trying until it is back: %s", failure)
+
+    def _answered(self) -> None:
+        if self._lost:
+            self._lost = False
+            log.warning("the server is back")

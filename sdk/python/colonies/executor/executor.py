@@ -1,0 +1,263 @@
+"""The executor as its author sees it."""
+
+import asyncio
+import logging
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from colonies.errors import ProfileError
+from colonies.executor.capabilities import offered
+from colonies.executor.connection import PatientClient
+from colonies.executor.membership import Membership
+from colonies.executor.offers import Offer
+from colonies.executor.worker import Worker
+from colonies.keys import PrivateKey
+from colonies.profile import DEFAULT_PORT, active, config_dir
+from colonies.registry.v1.registry_service_pb2 import Capabilities
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+log = logging.getLogger("colonies.executor")
+
+Fn = TypeVar("Fn", bound=Callable[..., Any])
+
+
+class Executor:
+    """A program that pulls work from a colony and runs it with its functions.
+
+        executor = Executor("e1", executor_types=["edge", "cloud"])
+
+        @executor.function
+        def square(x: int) -> int:
+            "Squares a number."
+            return x * x
+
+        executor.run()
+
+    A function is called with the arguments of its spec, then the outputs of its parents, then the keyword arguments.
+    A tuple that it returns is several outputs (an empty one is none), anything else is one. An exception fails the
+    process; one that is a RetryableError, or of a class in `retry_on`, lets it be tried again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        executor_types: Iterable[str] = ("edge",),
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        colony: str | None = None,
+        key: PrivateKey | str | None = None,
+        key_file: str | Path | None = None,
+        cluster: str | None = None,
+        profile: str | None = None,
+        location: str = "",
+        capabilities: Capabilities | Mapping[str, Any] | None = None,
+        concurrency: int = 1,
+        drain_timeout: float = 30.0,
+    ) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            name: unique among the colony's executors.
+            executor_types: the types of work that it takes.
+            host: where the server is; default from the environment and the active profile, as for the next three.
+            port: its port.
+            colony: the colony to work for.
+            cluster: the server's cluster id.
+            key: its own key, a PrivateKey or 64 hex digits; or
+            key_file: the file that holds it. Default: a file of its own next to the profiles, made at the first start.
+            profile: name of the profile to use.
+            location: name of the place where it is.
+            capabilities: what it offers; fields given here replace what is found out about this machine.
+            concurrency: how many functions may run at once.
+            drain_timeout: seconds that running functions have to finish after `stop` or the first signal.
+
+        Raises:
+            ValueError: one of these is out of bounds.
+            KeyFileError: `key` is not a key.
+        """
+        self.name = _checked_name(name, "the executor's name")
+        if isinstance(executor_types, str):
+            msg = f"executor_types must be a list, such as [{executor_types!r}]"
+            raise ValueError(msg)  # noqa: TRY004 - one kind of error for all that is wrong here
+        self.executor_types = [_checked_name(each, "an executor type") for each in executor_types]
+        if not self.executor_types:
+            msg = "an executor serves at least one executor type"
+            raise ValueError(msg)
+        if concurrency < 1:
+            msg = f"concurrency is {concurrency}: it must be at least 1"
+            raise ValueError(msg)
+        if drain_timeout < 0:
+            msg = f"drain_timeout is {drain_timeout}: it must not be negative"
+            raise ValueError(msg)
+        if key is not None and key_file is not None:
+            msg = "give a key or a key_file, not both"
+            raise ValueError(msg)
+        self._host, self._port, self._colony, self._cluster = host, port, colony, cluster
+        self._profile = profile
+        self._key = PrivateKey.from_hex(key) if isinstance(key, str) else key
+        self._key_file = Path(key_file).expanduser() if key_file is not None else None
+        self._location = location
+        self._capabilities = offered(concurrency, capabilities)
+        self._concurrency = concurrency
+        self._drain_timeout = drain_timeout
+        self._offers: dict[str, Offer] = {}
+        self._lock = threading.Lock()
+        self._running: tuple[asyncio.AbstractEventLoop, Worker] | None = None
+        self._stop_wanted = False
+
+    @overload
+    def function(self, fn: Fn, /) -> Fn: ...
+    @overload
+    def function(
+        self,
+        /,
+        *,
+        name: str = "",
+        description: str = "",
+        retry_on: Sequence[type[BaseException]] = (),
+    ) -> Callable[[Fn], Fn]: ...
+    def function(
+        self,
+        fn: Fn | None = None,
+        /,
+        *,
+        name: str = "",
+        description: str = "",
+        retry_on: Sequence[type[BaseException]] = (),
+    ) -> Fn | Callable[[Fn], Fn]:
+        """Offers a function, as a decorator with or without arguments; the function itself stays as it is.
+
+        Sync functions run in threads, async ones in the event loop. A parameter annotated Context is given one.
+
+        Args:
+            fn: the function.
+            name: the name to be called by; default its own.
+            description: for people; default its docstring.
+            retry_on: exception classes after which trying again may help.
+
+        Raises:
+            ValueError: the name is taken, or there is none.
+        """
+
+        def offer(given: Fn) -> Fn:
+            made = Offer.of(given, name=name, description=description, retry_on=retry_on)
+            if made.name in self._offers:
+                msg = f"this executor has a function {made.name!r} already"
+                raise ValueError(msg)
+            self._offers[made.name] = made
+            return given
+
+        return offer if fn is None else offer(fn)
+
+    def run(self) -> None:
+        """Works until SIGTERM, SIGINT (Ctrl-C) or `stop`, then drains: finishes what is in hand and takes nothing new.
+
+        A second signal ends it at once. Without any logging set up, what happens is written to stderr.
+
+        Raises:
+            ProfileError: the server, the colony or the cluster id is not known.
+            KeyFileError: the key cannot be read.
+            FailedPreconditionError: the colony's owner has rejected this executor.
+            RpcError: the server refuses what this executor says of itself.
+        """
+        if not log.hasHandlers():
+            logging.basicConfig(format=LOG_FORMAT)
+            log.setLevel(logging.INFO)
+        asyncio.run(self._run_with_signals())
+
+    async def arun(self) -> None:
+        """`run` for programs that have an event loop, and handle signals and logging themselves."""
+        loop = asyncio.get_running_loop()
+        async with self._connect() as client:
+            membership = Membership(
+                client=client,
+                name=self.name,
+                executor_types=self.executor_types,
+                location=self._location,
+                capabilities=self._capabilities,
+                functions=[offer.to_message() for offer in self._offers.values()],
+            )
+            worker = Worker(
+                client=client,
+                membership=membership,
+                offers=self._offers,
+                concurrency=self._concurrency,
+                drain_timeout=self._drain_timeout,
+            )
+            with self._lock:
+                if self._running is not None:
+                    msg = f"executor {self.name} is running already"
+                    raise RuntimeError(msg)
+                if self._stop_wanted:
+                    worker.stop()
+                self._running = (loop, worker)
+            try:
+                await worker.run()
+            finally:
+                with self._lock:
+                    self._running = None
+                    self._stop_wanted = False
+
+    def stop(self) -> None:
+        """Begins the drain; `run` returns when it is over. For any thread; before `run` it makes that return at once."""
+        with self._lock:
+            self._stop_wanted = True
+            if self._running is not None:
+                loop, worker = self._running
+                loop.call_soon_threadsafe(worker.stop)
+
+    async def _run_with_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        work = asyncio.create_task(self.arun())
+        received: list[str] = []
+
+        def on_signal(number: signal.Signals) -> None:
+            received.append(number.name)
+            if len(received) == 1:
+                log.warning("%s: finishing what is in hand; a second signal ends at once", number.name)
+                self.stop()
+            else:
+                log.warning("%s: ending at once", number.name)
+                work.cancel()
+
+        handled = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+        for number in handled:
+            loop.add_signal_handler(number, on_signal, number)
+        try:
+            await work
+        except asyncio.CancelledError:
+            if len(received) <= 1:
+                raise  # not by the second signal
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def _connect(self) -> PatientClient:
+        host, port, colony, cluster = self._host, self._port, self._colony, self._cluster
+        if host is None or colony is None:
+            profile = active(self._profile)
+            colony = colony or profile.colony
+            if host is None:
+                host, port, cluster = profile.host, port or profile.port, cluster or profile.cluster or None
+        if not colony:
+            msg = "no colony to work for: pass colony=..., or set COLONIES_COLONY"
+            raise ProfileError(msg)
+        key = self._key
+        if key is None:
+            path = self._key_file or config_dir() / "executors" / colony / f"{self.name}.key"
+            key = PrivateKey.load_or_create(path)
+        return PatientClient(host, port or DEFAULT_PORT, colony, key, cluster)
+
+
+def _checked_name(name: str, what: str) -> str:
+    if not NAME.fullmatch(name):
+        msg = f"{what} is {name!r}: it takes 1-128 letters, digits, '.', '_' and '-', the first a letter or a digit"
+        raise ValueError(msg)
+    return name

@@ -1,0 +1,78 @@
+"""Joining a colony: register, wait for the owner's approval, announce the functions."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from colonies.client import AsyncClient
+from colonies.client.calls import Backoff
+from colonies.errors import PermissionDeniedError, ResourceExhaustedError
+from colonies.registry.v1 import registry_service_pb2 as registry
+
+APPROVAL_POLL_SECONDS = 2.0
+
+log = logging.getLogger("colonies.executor")
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What an executor says of itself when it joins."""
+
+    client: AsyncClient
+    name: str
+    executor_types: Sequence[str]
+    location: str
+    capabilities: registry.Capabilities
+    functions: Sequence[registry.Function]
+
+    async def join(self) -> None:
+        """Returns when the executor is approved and its functions are announced.
+
+        Raises:
+            FailedPreconditionError: the colony's owner has rejected this executor.
+            RpcError: the server refused the registration or the announcement.
+        """
+        backoff = Backoff()
+        while True:
+            await self._approval()
+            try:
+                await self.client.announce_functions(self.functions)
+            except PermissionDeniedError:
+                # Approved a moment ago, and not every replica knows it yet.
+                await asyncio.sleep(backoff.next_seconds())
+            else:
+                break
+        log.info(
+            "executor %s serves %s in colony %s with %d functions",
+            self.name,
+            ", ".join(self.executor_types),
+            self.client.colony,
+            len(self.functions),
+        )
+
+    async def _approval(self) -> None:
+        told = False
+        while True:
+            wait = APPROVAL_POLL_SECONDS
+            try:
+                registered = await self._register()
+            except ResourceExhaustedError as error:
+                log.warning("cannot register yet: %s", error)
+                wait = max(wait, error.retry_delay or 0.0)
+            else:
+                if registered.state == registry.EXECUTOR_STATE_APPROVED:
+                    return
+                if not told:
+                    told = True
+                    log.warning(
+                        "waiting for approval: colonies executor approve %s   (identity %s)",
+                        self.name,
+                        self.client.key.identity,
+                    )
+            await asyncio.sleep(wait)
+
+    async def _register(self) -> registry.Executor:
+        return await self.client.register_executor(
+            self.name, self.executor_types, location=self.location, capabilities=self.capabilities
+        )

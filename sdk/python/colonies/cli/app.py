@@ -85,8 +85,8 @@ def root(
         typer.echo(ctx.get_help())
 
 
-def main() -> None:
-    """The entry point of the `colonies` command."""
+def run() -> None:
+    """Runs the command line of this process, and ends it."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A locale that cannot show a character gets its code, and the user the rest of the line.

@@ -5,7 +5,9 @@ Global options may stand anywhere on the line: they are moved to the front befor
 
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -121,6 +123,9 @@ class LazyGroup(TyperGroup):
         except Exception as error:  # noqa: BLE001 - the last place that can turn it into one line
             self._fail(error, _described(error))
         else:
+            if code == ExitCode.INTERRUPTED and threading.current_thread() is threading.main_thread():
+                # The process is ending: a second Ctrl-C would only make the interpreter complain on its way out.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
             sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
     def _fail(self, error: BaseException, report: CliError) -> None:

@@ -1,18 +1,25 @@
 """Memberships as every service but auth gets them: from auth, over gRPC, kept by a Directory."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TypeVar
 
 import grpc
+
 from colonies.auth.v1 import auth_service_pb2 as pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.errors import from_rpc_error
-
 from servicekit.caller import Member, Role
 from servicekit.changes import SYNCED, Change, Event
 from servicekit.failures import Unavailable
 from servicekit.status import failure_of
+from servicekit.streams import SIGN_OF_LIFE_S
 
 TIMEOUT_S = 5.0
+# More than two signs of life (servicekit.streams).
+SILENCE_S = 2.5 * SIGN_OF_LIFE_S
+
+T = TypeVar("T")
 
 ROLES = {
     pb.MEMBER_ROLE_COLONY_OWNER: Role.COLONY_OWNER,
@@ -27,6 +34,25 @@ def outage_of(error: grpc.aio.AioRpcError) -> Unavailable:
     if isinstance(failure, Unavailable):
         return failure
     return Unavailable(f"another service refused: {failure.message}", reason="UPSTREAM_REFUSED")
+
+
+async def audible(call: AsyncIterable[T]) -> AsyncIterator[T]:
+    """The messages of a stream that shows signs of life; a silent one counts as broken, long before TCP notices.
+
+    Raises:
+        Unavailable: nothing came for SILENCE_S seconds.
+    """
+    messages = aiter(call)
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                message = await anext(messages)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            msg = f"another service was silent for {SILENCE_S:.0f} s"
+            raise Unavailable(msg, reason="UPSTREAM_SILENT") from error
+        yield message
 
 
 class RemoteMembers:
@@ -46,7 +72,7 @@ class RemoteMembers:
 
     async def changes(self) -> AsyncIterator[Event]:
         try:
-            async for change in self._auth.WatchMembers(pb.WatchMembersRequest()):
+            async for change in audible(self._auth.WatchMembers(pb.WatchMembersRequest())):
                 if change.synced:
                     yield SYNCED
                 elif change.colony:

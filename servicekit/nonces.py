@@ -1,5 +1,6 @@
 """Each signed call is good once: its nonce is claimed in Redis, which all services and replicas share."""
 
+import os
 from typing import Protocol
 
 from redis.asyncio import Redis
@@ -23,11 +24,16 @@ class Nonces(Protocol):
 
 
 class RedisNonces:
-    """Nonces in Redis: `SET NX PX`."""
+    """Nonces in Redis: `SET NX GET PX`."""
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
 
     async def claim(self, identity: str, nonce: str) -> bool:
         with translated():
-            return bool(await self._redis.set(f"colonies:nonce:{identity}:{nonce}", "", nx=True, px=REMEMBERED_MS))
+            mine = os.urandom(8).hex()
+            first = await self._redis.set(
+                f"colonies:nonce:{identity}:{nonce}", mine, nx=True, get=True, px=REMEMBERED_MS
+            )
+        # The client library repeats a command whose connection broke: finding one's own claim is no replay.
+        return first is None or first == mine

@@ -4,9 +4,10 @@
       errors become status codes (servicekit.status)
         signature and time (servicekit.signature)
           nonce claimed (servicekit.nonces)
-            request parsed from the very bytes that were signed
+            size, colony and account read from the very bytes that were signed (servicekit.envelope)
               role worked out (servicekit.directory), policy asked (servicekit.policy)
-                servicer
+                request parsed whole
+                  servicer
 
 A stream is opened by one signed request; it is cut when its caller's membership changes so that the policy would not let it
 in any more, and when the process drains.
@@ -23,7 +24,6 @@ from typing import Any, Self, TypeAlias
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError, Message
 
 from servicekit import metrics
 from servicekit.bounds import IDENTITY, NAME, NAME_RULE, shown
@@ -31,6 +31,7 @@ from servicekit.caller import MEMBER_ROLES, Caller, Member, Role, set_current
 from servicekit.clock import NS_PER_MS, Clock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
+from servicekit.envelope import Envelope, RequestType
 from servicekit.failures import (
     Failure,
     InvalidArgument,
@@ -110,7 +111,7 @@ class Gate:
             raise Unauthenticated(msg, reason="SIGNATURE_REPLAYED")
         return signed
 
-    async def admit(self, method: str, identity: str, request: Message) -> Caller:
+    async def admit(self, method: str, identity: str, envelope: Envelope) -> Caller:
         """The caller, if the policy lets it make this request.
 
         Raises:
@@ -121,11 +122,11 @@ class Gate:
         if rule is None:
             msg = "this method is not in the policy"
             raise PermissionDenied(msg, reason="NOT_IN_POLICY")
-        colony: str = getattr(request, "colony_name", "")
+        colony = envelope.colony or ""
         role, name = self._identities.role_of(identity)
         owns_all = rule.grants_role(role, name)
         if not owns_all:
-            if not hasattr(request, "colony_name"):
+            if envelope.colony is None:
                 msg = "this identity may not call this method"
                 raise PermissionDenied(msg, reason="ROLE_NOT_ALLOWED")
             if NAME.match(colony) is None:
@@ -133,10 +134,9 @@ class Gate:
                 raise InvalidArgument([Violation("colony_name", f"{NAME_RULE}; got {shown(colony)}")])
             role, name, owns_all = await self._as_member(rule, colony, identity)
         account = Member(identity, role, name)
-        on_behalf_of: str = getattr(request, "on_behalf_of", "")
-        if role is Role.SERVICE and hasattr(request, "on_behalf_of"):
-            account = await self._represented(rule, colony, on_behalf_of)
-        elif on_behalf_of:
+        if role is Role.SERVICE and envelope.can_represent:
+            account = await self._represented(rule, colony, envelope.on_behalf_of)
+        elif envelope.on_behalf_of:
             msg = "only services act on behalf of others"
             raise PermissionDenied(msg, reason="ON_BEHALF_NOT_ALLOWED")
         return Caller(identity, colony, role, name, account, owns_all)
@@ -199,20 +199,22 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         return wrapped
 
     async def _admitted(
-        self, method: str, handler: Any, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[Message, Caller]:
+        self, method: str, request_type: RequestType, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[Envelope, Caller]:
         signed = await self._gate.authenticate(method, headers, body)
-        request = _parsed(handler.request_deserializer, body)
-        caller = await self._gate.admit(method, signed.identity, request)
+        envelope = request_type.envelope(body)
+        caller = await self._gate.admit(method, signed.identity, envelope)
         set_current(caller)
-        return request, caller
+        return envelope, caller
 
     def _unary(self, method: str, handler: Any) -> Callable[..., Any]:
+        request_type = RequestType(method)
+
         async def call(body: bytes, context: Context) -> Any:
             with _Observation(method, _headers(context)) as observation:
                 try:
-                    request, _ = await self._admitted(method, handler, body, observation.headers)
-                    return await handler.unary_unary(request, context)
+                    await self._admitted(method, request_type, body, observation.headers)
+                    return await handler.unary_unary(request_type.parse(body), context)
                 except Failure as failure:
                     await observation.end(context, failure)
                 except grpc.aio.AbortError:
@@ -223,11 +225,14 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         return call
 
     def _stream(self, method: str, handler: Any) -> Callable[..., Any]:
+        request_type = RequestType(method)
+
         async def call(body: bytes, context: Context) -> AsyncIterator[Any]:
             with _Observation(method, _headers(context)) as observation:
                 try:
-                    request, caller = await self._admitted(method, handler, body, observation.headers)
-                    async for response in self._guarded(method, request, caller, handler.unary_stream(request, context)):
+                    envelope, caller = await self._admitted(method, request_type, body, observation.headers)
+                    responses = handler.unary_stream(request_type.parse(body), context)
+                    async for response in self._guarded(method, envelope, caller, responses):
                         yield response
                 except Failure as failure:
                     await observation.end(context, failure)
@@ -239,7 +244,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         return call
 
     async def _guarded(
-        self, method: str, request: Message, caller: Caller, responses: AsyncIterator[Any]
+        self, method: str, envelope: Envelope, caller: Caller, responses: AsyncIterator[Any]
     ) -> AsyncIterator[Any]:
         """The stream's responses, while its caller may have them and the process does not drain."""
         member = bool(caller.colony) and caller.role in MEMBER_ROLES
@@ -261,7 +266,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
                         changed.clear()
                         if cut.done():
                             cut = asyncio.ensure_future(changed.wait())
-                        await self._gate.admit(method, caller.identity, request)
+                        await self._gate.admit(method, caller.identity, envelope)
                         continue
                     response = following.result()
                     following = None
@@ -270,7 +275,8 @@ class CallPipeline(grpc.aio.ServerInterceptor):
                     yield response
             finally:
                 for task in (cut, draining, following):
-                    if task is not None and not task.done():
+                    if task is not None:
+                        # Awaited even when it is done: an error that nobody fetched would be logged as a defect.
                         task.cancel()
                         await asyncio.gather(task, return_exceptions=True)
                 await responses.aclose()  # type: ignore[attr-defined]  # servicers' streams are generators
@@ -278,13 +284,6 @@ class CallPipeline(grpc.aio.ServerInterceptor):
 
 def _headers(context: Context) -> dict[str, str]:
     return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-
-
-def _parsed(deserializer: Callable[[bytes], Message], body: bytes) -> Message:
-    try:
-        return deserializer(body)
-    except (DecodeError, RecursionError, ValueError) as error:
-        raise InvalidArgument([Violation("request", "is not a message of this method's type")]) from error
 
 
 class _Observation:

@@ -97,7 +97,7 @@ class Database:
                 "prepare_threshold": 0,
                 "options": f"-c search_path={schema} -c timezone=UTC "
                 # Bounds on how long a transaction stays open; the scheduler's upkeep counts on them.
-                "-c statement_timeout=20s -c idle_in_transaction_session_timeout=30s",
+                "-c lock_timeout=3s -c statement_timeout=20s -c idle_in_transaction_session_timeout=30s",
                 "application_name": f"colonies-{schema}",
                 "connect_timeout": 5,
                 "keepalives_idle": 10,
@@ -147,6 +147,16 @@ class Database:
         raise AssertionError
 
 
+# Gone, going, too slow, or (after a fail-over) not the one that takes writes any more.
+_OUTAGES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PoolTimeout,
+    errors.IdleInTransactionSessionTimeout,
+    errors.ReadOnlySqlTransaction,
+)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turns "Postgres is gone" into Unavailable, and leaves all other errors as they are."""
@@ -154,6 +164,6 @@ def _translated() -> Iterator[None]:
         yield
     except errors.DeadlockDetected:
         raise
-    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+    except _OUTAGES as error:
         msg = "the database is out of reach"
         raise Unavailable(msg, reason="DATABASE_UNAVAILABLE") from error

@@ -11,31 +11,33 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import structlog
 import uvloop
-from colonies.errors import KeyFileError
-from colonies.keys import PrivateKey
-from colonies.signing import Signer, SigningChannel, signed_channel
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
+from colonies.errors import KeyFileError
+from colonies.keys import PrivateKey
+from colonies.signing import Signer, SigningChannel, signed_channel
 from servicekit import logs, redis
 from servicekit.caller import Member
 from servicekit.clock import NS_PER_MS, Clock, SystemClock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
+from servicekit.envelope import LARGE_AT_MOST, MIB
 from servicekit.failures import Failure
 from servicekit.members import RemoteMembers
 from servicekit.nonces import RedisNonces
 from servicekit.pipeline import CallPipeline, Gate, Identities
 from servicekit.policy import Policy
 from servicekit.postgres import Database, migrate
-from servicekit.settings import MAX_REQUEST_BYTES, ServiceSettings
+from servicekit.settings import ServiceSettings
 
 log = structlog.get_logger()
 
 SERVER_OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    # A little more than what is taken, so that a request that is too large is told so by name (servicekit.envelope).
+    ("grpc.max_receive_message_length", LARGE_AT_MOST + MIB),
     ("grpc.max_send_message_length", -1),
     # Two processes on one port would share its calls unnoticed.
     ("grpc.so_reuseport", 0),

@@ -8,7 +8,15 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -16,7 +24,18 @@ from servicekit.failures import Unavailable
 
 COMMAND_TIMEOUT_S = 5.0
 
-OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+OUTAGES = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    OSError,
+)
+# Replies that redis-py has no class for: a disk that is full, too few replicas, a script that blocks.
+_OUTAGE_CODES = ("MISCONF", "NOREPLICAS", "BUSY")
 
 
 def connect(url: str, *, connections: int = 32) -> "Redis":
@@ -46,7 +65,9 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except OUTAGES as error:
+    except (*OUTAGES, ResponseError) as error:
+        if isinstance(error, ResponseError) and not isinstance(error, OUTAGES) and not str(error).startswith(_OUTAGE_CODES):
+            raise
         msg = "the queue is out of reach"
         raise Unavailable(msg, reason="QUEUE_UNAVAILABLE") from error
 

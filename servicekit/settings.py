@@ -8,10 +8,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from servicekit.bounds import IDENTITY
 
-MIB = 1024 * 1024
-# The largest request: a workflow of 100 000 nodes fits. Fields have their own, smaller bounds.
-MAX_REQUEST_BYTES = 32 * MIB
-
 
 class ServiceSettings(BaseSettings):
     """What a service needs to know to start."""

@@ -4,6 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from colonies.keys import identity_of
 from colonies.signing import (
     KEY_HEADER,
@@ -13,9 +16,6 @@ from colonies.signing import (
     call_text,
     join_text,
 )
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from servicekit.failures import InvalidArgument, Unauthenticated, Violation
 
 MAX_SKEW_MS = 60_000
@@ -28,8 +28,8 @@ _FORMATS = {
     SIGNATURE_HEADER: re.compile(r"[0-9a-f]{128}\Z"),
 }
 
-# Y coordinates of the curve's points of small order, with the encodings above the prime 2^255 - 19: under such a key anybody can
-# make signatures that fit any text, and Ed25519 as such allows it.
+# Y coordinates of the curve's points of small order, with the encodings above the prime 2^255 - 19: under such a key anybody
+# can make signatures that fit any text, and Ed25519 as such allows it.
 _PRIME = 2**255 - 19
 _Y_OF_ORDER_8 = 2707385501144840649318225287225658788936804267575313519463743609750303402022
 _SMALL_ORDER = frozenset({0, 1, _Y_OF_ORDER_8, _PRIME - _Y_OF_ORDER_8, _PRIME - 1, _PRIME, _PRIME + 1})

@@ -3,12 +3,12 @@
 import typing
 
 import grpc
-from colonies.errors import DETAILS_KEY, ERROR_DOMAIN, TYPE_URL_PREFIX, RpcError
-from colonies.status.v1 import status_pb2
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from colonies.errors import DETAILS_KEY, ERROR_DOMAIN, TYPE_URL_PREFIX, RpcError
+from colonies.status.v1 import status_pb2
 from servicekit import failures
 
 CODES: dict[type[failures.Failure], grpc.StatusCode] = {

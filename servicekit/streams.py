@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
-SIGN_OF_LIFE_S = 15.0
+SIGN_OF_LIFE_S = 5.0
 
 T = TypeVar("T")
 
@@ -27,7 +27,8 @@ async def with_signs_of_life(items: AsyncIterator[T], *, every_s: float = SIGN_O
             upcoming = None
             yield item
     finally:
-        if upcoming is not None and not upcoming.done():
+        if upcoming is not None:
+            # Awaited even when it is done: an error that nobody fetched would be logged as a defect.
             upcoming.cancel()
             await asyncio.gather(upcoming, return_exceptions=True)
         close = getattr(items, "aclose", None)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from colonies.keys import PrivateKey
 from colonies.signing import Signer, call_text, join_text
-
 from servicekit.failures import InvalidArgument, Unauthenticated
 from servicekit.signature import Join, check_call, check_join
 
@@ -110,9 +110,7 @@ def test_the_committed_vectors_are_those_of_the_script() -> None:
     generator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generator)
     for file, content in generator.documents().items():
-        assert (VECTORS / file).read_text(encoding="ascii") == content, (
-            f"run protos/vectors/generate.py: {file} differs"
-        )
+        assert (VECTORS / file).read_text(encoding="ascii") == content, f"run protos/vectors/generate.py: {file} differs"
 
 
 def test_the_specification_shows_the_first_vector() -> None:

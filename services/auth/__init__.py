@@ -1,0 +1,1 @@
+"""Auth: who belongs to which colony, and as what."""

@@ -1,0 +1,1 @@
+"""What auth knows and decides, apart from gRPC and Postgres."""

@@ -1,0 +1,1 @@
+"""Auth over gRPC: requests to the domain and back."""

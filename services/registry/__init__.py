@@ -1,0 +1,1 @@
+"""Registry: what executors can do, where they are, and whether they may work."""

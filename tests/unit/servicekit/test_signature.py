@@ -1,0 +1,148 @@
+"""The signed bytes, spelled out by hand, and every way in which they can be wrong."""
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colonies.keys import PrivateKey, identity_of
+from colonies.signing import KEY_HEADER, NONCE_HEADER, SIGNATURE_HEADER, TIME_HEADER
+from servicekit.failures import InvalidArgument, Unauthenticated
+from servicekit.signature import MAX_JOIN_AGE_MS, MAX_SKEW_MS, Join, check_call, check_join
+
+# The private key of RFC 8032, section 7.1, test 1; its public key is given there too.
+KEY = PrivateKey.from_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+PUBLIC_KEY = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+METHOD = "/colonies.auth.v1.AuthService/GetColony"
+AUDIENCE = "test"
+NOW_MS = 1_700_000_000_000
+NONCE = "000102030405060708090a0b0c0d0e0f"
+BODY = b"\x0a\x04acme"
+
+
+def signed(*, method: str = METHOD, audience: str = AUDIENCE, time: str = str(NOW_MS), body: bytes = BODY) -> dict[str, str]:
+    """Headers made as a client in any language would make them, from the specification alone."""
+    digest = hashlib.sha256(body).hexdigest()
+    text = f"colonies-call-v1\n{method}\n{audience}\n{time}\n{NONCE}\n{digest}\n"
+    return {
+        KEY_HEADER: PUBLIC_KEY,
+        TIME_HEADER: time,
+        NONCE_HEADER: NONCE,
+        SIGNATURE_HEADER: KEY.sign(text.encode()).hex(),
+    }
+
+
+def check(headers: dict[str, str], *, body: bytes = BODY, now_ms: int = NOW_MS) -> str:
+    """The identity, or a failure."""
+    return check_call(headers, method=METHOD, audience=AUDIENCE, body=body, now_ms=now_ms).identity
+
+
+def reason_of(headers: dict[str, str], *, body: bytes = BODY, now_ms: int = NOW_MS) -> str:
+    """Why it is refused."""
+    with pytest.raises(Unauthenticated) as caught:
+        check(headers, body=body, now_ms=now_ms)
+    return caught.value.reason
+
+
+def test_a_good_signature_shows_the_identity() -> None:
+    assert KEY.public_key.hex() == PUBLIC_KEY
+    assert check(signed()) == hashlib.sha3_256(bytes.fromhex(PUBLIC_KEY)).hexdigest()
+    assert check(signed(body=b""), body=b"") == KEY.identity
+
+
+def test_the_signature_of_a_vector_is_these_bytes() -> None:
+    """Ed25519 gives one signature for a key and a text: whoever signs otherwise signs something else."""
+    text = (
+        b"colonies-call-v1\n/colonies.auth.v1.AuthService/GetColony\ntest\n1700000000000\n"
+        b"000102030405060708090a0b0c0d0e0f\n" + hashlib.sha256(BODY).hexdigest().encode() + b"\n"
+    )
+    assert KEY.sign(text).hex() == signed()[SIGNATURE_HEADER]
+
+
+@pytest.mark.parametrize("off_ms", [-MAX_SKEW_MS, -1, 0, 1, MAX_SKEW_MS])
+def test_clocks_may_differ_by_a_minute(off_ms: int) -> None:
+    assert check(signed(), now_ms=NOW_MS + off_ms) == KEY.identity
+
+
+@pytest.mark.parametrize("off_ms", [-MAX_SKEW_MS - 1, MAX_SKEW_MS + 1])
+def test_and_by_no_more(off_ms: int) -> None:
+    assert reason_of(signed(), now_ms=NOW_MS + off_ms) == "SIGNATURE_STALE"
+
+
+@pytest.mark.parametrize("name", [KEY_HEADER, TIME_HEADER, NONCE_HEADER, SIGNATURE_HEADER])
+def test_missing_and_malformed(name: str) -> None:
+    headers = signed()
+    good = headers.pop(name)
+    assert reason_of(headers) == "SIGNATURE_MISSING"
+    for bad in ("", good + "\n", good + "0" * 90, " " + good, "é", "-" + good[1:], "0" + good, good.replace("0", "G") + "G"):
+        assert reason_of({**headers, name: bad}) == "SIGNATURE_MALFORMED"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: signed(method=METHOD.replace("Get", "Add")),
+        lambda: signed(audience="other"),
+        lambda: signed(body=BODY + b"\0"),
+        lambda: {**signed(), NONCE_HEADER: "f" * 32},
+        lambda: {**signed(), TIME_HEADER: str(NOW_MS + 1)},
+        lambda: {**signed(), KEY_HEADER: PrivateKey(b"\1" * 32).public_key.hex()},
+        lambda: {**signed(), KEY_HEADER: "ff" * 32},
+        lambda: {**signed(), SIGNATURE_HEADER: "0" * 128},
+    ],
+)
+def test_a_signature_for_something_else(change: Callable[[], dict[str, str]]) -> None:
+    assert reason_of(change()) == "SIGNATURE_INVALID"
+
+
+@given(st.integers(0, 64 * 8 - 1))
+def test_every_bit_of_the_signature_counts(bit: int) -> None:
+    headers = signed()
+    flipped = int(headers[SIGNATURE_HEADER], 16) ^ (1 << bit)
+    assert reason_of({**headers, SIGNATURE_HEADER: f"{flipped:0128x}"}) == "SIGNATURE_INVALID"
+
+
+@given(st.dictionaries(st.sampled_from([KEY_HEADER, TIME_HEADER, NONCE_HEADER, SIGNATURE_HEADER]), st.text()), st.binary())
+def test_nothing_but_a_refusal_comes_of_garbage(headers: dict[str, str], body: bytes) -> None:
+    with pytest.raises(Unauthenticated):
+        check(headers, body=body)
+
+
+JOIN = Join(AUDIENCE, "acme", "user", "alice")
+JOIN_TEXT = f"colonies-join-v1\ntest\nacme\nuser\nalice\n{NOW_MS}\n".encode()
+
+
+def join(signature: bytes, *, time_ms: int = NOW_MS, now_ms: int = NOW_MS, public_key: bytes = KEY.public_key) -> str:
+    """The identity that joins, or a failure."""
+    return check_join(JOIN, field="user", public_key=public_key, signature=signature, time_ms=time_ms, now_ms=now_ms)
+
+
+def test_a_proof_of_joining() -> None:
+    proof = KEY.sign(JOIN_TEXT)
+    assert join(proof) == identity_of(KEY.public_key)
+    assert join(proof, now_ms=NOW_MS + MAX_JOIN_AGE_MS) == KEY.identity
+    assert join(proof, now_ms=NOW_MS - MAX_SKEW_MS) == KEY.identity
+
+
+def test_proofs_that_do_not_fit_name_the_field() -> None:
+    proof = KEY.sign(JOIN_TEXT)
+    wrong: dict[str, list[Callable[[], str]]] = {
+        "user.time_ms": [
+            lambda: join(proof, now_ms=NOW_MS + MAX_JOIN_AGE_MS + 1),
+            lambda: join(proof, now_ms=NOW_MS - MAX_SKEW_MS - 1),
+        ],
+        "user.signature": [
+            lambda: join(proof, time_ms=NOW_MS + 1),
+            lambda: join(KEY.sign(JOIN_TEXT.replace(b"user", b"colony_owner"))),
+            lambda: join(b""),
+            lambda: join(proof, public_key=b""),
+            lambda: join(proof, public_key=b"\xff" * 32),
+        ],
+    }
+    for field, attempts in wrong.items():
+        for attempt in attempts:
+            with pytest.raises(InvalidArgument) as caught:
+                attempt()
+            assert [violation.field for violation in caught.value.violations] == [field]

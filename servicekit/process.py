@@ -49,6 +49,10 @@ SERVER_OPTIONS = [
 ]
 
 
+# Loops end at once when they are cancelled; this is for one that does not.
+LOOPS_END_S = 5.0
+
+
 class StartError(Exception):
     """The process cannot start; the message says why and what to do."""
 
@@ -143,8 +147,9 @@ class Process:
             # Only now: calls in hand may need what the loops do until their end.
             for loop in loops:
                 loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
-            log.info("stopped")
+            # A loop that does not end must not keep the process from ending.
+            _, stuck = await asyncio.wait(loops, timeout=LOOPS_END_S) if loops else ((), ())
+            log.info("stopped", stuck=[loop.get_name() for loop in stuck])
 
     def _bind(self, server: grpc.aio.Server) -> None:
         listen = self.settings.listen
@@ -170,7 +175,9 @@ class Process:
         try:
             done, _ = await asyncio.wait((waiting, *loops), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                task.result()
+                if (error := task.exception()) is not None:
+                    log.error("a background loop failed: the process ends", loop=task.get_name(), exc_info=error)
+                    raise error
         finally:
             waiting.cancel()
 

@@ -2,7 +2,6 @@
 
 from colonies.cron.v1 import cron_service_pb2
 from colonies.cron.v1.cron_service_pb2_grpc import add_CronServiceServicer_to_server
-
 from servicekit.process import Process, main
 from services.cron.domain.crons import Crons
 from services.cron.domain.fires import Fires

@@ -1,11 +1,11 @@
 """The scheduler, as the place where crons' workflows go: over gRPC, signed as this service, on behalf of a member."""
 
 import grpc
+
 from colonies.errors import from_rpc_error
 from colonies.scheduler.v1.scheduler_service_pb2 import SubmitWorkflowRequest, SubmitWorkflowResponse
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from colonies.scheduler.v1.spec_pb2 import WorkflowSpec
-
 from servicekit.status import failure_of
 
 # Nothing is entered under it.

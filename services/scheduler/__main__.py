@@ -59,7 +59,9 @@ async def compose(process: Process, settings: Settings) -> None:
     process.background("executors", executors.run)
     process.background("wakeups", wakeups.run)
     process.background("heard", heard.run)
-    process.background("upkeep", Upkeep(tables, queue, aftermath, process.clock).run)
+    upkeep = Upkeep(tables, queue, aftermath, process.clock)
+    process.background("upkeep", upkeep.run)
+    process.background("patrol", upkeep.patrol)
     process.background("purging", purging.run)
     await process.serve(members)
 

@@ -10,7 +10,7 @@ from colonies.registry.v1 import registry_service_pb2 as pb
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from servicekit.changes import SYNCED, Change, Event
 from servicekit.clock import Clock
-from servicekit.members import TIMEOUT_S, outage_of
+from servicekit.members import TIMEOUT_S, audible, outage_of
 from services.scheduler.domain.records import ExecutorProfile
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class RemoteExecutors:
 
     async def changes(self) -> AsyncIterator[Event]:
         try:
-            async for change in self._registry.WatchExecutors(pb.WatchExecutorsRequest()):
+            async for change in audible(self._registry.WatchExecutors(pb.WatchExecutorsRequest())):
                 if change.synced:
                     yield SYNCED
                 elif change.colony:
@@ -49,7 +49,7 @@ class RemoteExecutors:
 
 
 class HeardBuffer:
-    """Gathers signs of life, and reports each executor's latest now and then. What an outage swallows, the next sign replaces."""
+    """Gathers signs of life, and reports each executor's latest. What an outage swallows, the next sign replaces."""
 
     def __init__(self, channel: grpc.aio.Channel, clock: Clock) -> None:
         self._registry = RegistryServiceStub(channel)

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from colonies.cron.v1 import cron_service_pb2 as pb
-from colonies.scheduler.v1.spec_pb2 import WorkflowSpec
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from colonies.cron.v1 import cron_service_pb2 as pb
+from colonies.scheduler.v1.spec_pb2 import WorkflowSpec
 from servicekit import cursors
 from servicekit.bounds import TEN_YEARS_MS, Bounds, checked
 from services.cron.domain.cron import Cron, NewCron

@@ -3,9 +3,9 @@
 from typing import Any
 
 import grpc
+
 from colonies.cron.v1 import cron_service_pb2 as pb
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceServicer
-
 from servicekit.caller import Caller
 from services.cron.domain.crons import Crons
 from services.cron.rpc import convert

@@ -12,8 +12,8 @@ log = structlog.get_logger()
 
 
 class Aftermath:
-    """Tells the queue. If it can't be told, the intention that was left in it before the transaction, or a rebuild when it comes
-    back, does it later (upkeep.py): so this never fails a call whose work is done.
+    """Tells the queue. If it can't be told, the intention that was left in it before the transaction does so later, or a
+    rebuild when it comes back (upkeep.py): so this never fails a call whose work is done.
     """
 
     def __init__(self, queue: Queue) -> None:

@@ -64,6 +64,7 @@ class Dispatching:
                 # What changes from here on wakes us: nothing falls between looking and waiting.
                 waiter.look()
                 assigned = await self._claim_or_give_back(colony, executor, at_most)
+                waiter.got([one.live.place for one in assigned])
                 left = until - loop.time()
                 if assigned or left <= 0 or self._drain.started.is_set():
                     return assigned
@@ -106,7 +107,11 @@ class Dispatching:
             claimed, intended = await self._queue.claim(colony, executor, at_most)
             if not claimed:
                 return []
-            assigned = await self._tables.assign(colony, executor, claimed, datetime_of(self._clock.now_ns()))
+            now = datetime_of(self._clock.now_ns())
+            assigned, left = await self._tables.assign(colony, executor, claimed, now)
+            if left:
+                # More than goes into one answer: back into their lanes.
+                await self._queue.accord(colony, await self._tables.lives(colony, left))
             await self._aftermath.assigned(colony, [one.live for one in assigned], intended)
             if assigned:
                 return assigned
@@ -152,5 +157,5 @@ class Dispatching:
             else:
                 drops.append((ref, live.state if live is not None else State.NONE))
         if kept:
-            await self._queue.accord(colony, kept)
+            await self._queue.renew(colony, kept)
         return drops

@@ -12,6 +12,8 @@ from services.scheduler.domain.records import Ending, Live
 from services.scheduler.domain.states import Outcome, Reason, State
 
 UNLIMITED = -1
+# How many attempts of a process may end unconfirmed without counting as retries.
+MAX_UNCONFIRMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,20 @@ def close(row: Live, number: int, executor_id: str, closing: Closing, prior: Pri
     return _failed_attempt(
         row, Outcome.FAILED, Reason.CLOSED, executor_id, list(closing.errors), retryable=closing.retryable
     )
+
+
+def withdraw_offer(row: Live, number: int) -> Ending | None:
+    """The lease of an attempt is over that its executor never confirmed: it may never have got it, so no retry is counted.
+
+    Not for ever: a function that kills its executor at once would look the same.
+    """
+    if row.state is not State.RUNNING or row.attempt != number:
+        return None
+    uncounted = row.attempt - 1 - row.retries
+    if uncounted >= MAX_UNCONFIRMED:
+        return lose(row, number)
+    error = f"attempt {number} was not confirmed by executor {row.executor_name}"
+    return Ending(row.id, State.WAITING, Reason.UNDELIVERED, "", outcome=Outcome.UNDELIVERED, errors=[error])
 
 
 def lose(row: Live, number: int) -> Ending | None:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from servicekit.clock import Clock, datetime_of
+from servicekit.steps import uninterrupted
 from services.scheduler.domain import endings
 from services.scheduler.domain.aftermath import Aftermath
 from services.scheduler.domain.endings import Closing, Prior
-from services.scheduler.domain.ports import NO_ATTEMPT, Allow, Heard, Queue, Tables
+from services.scheduler.domain.ports import NO_ATTEMPT, Allow, Decide, Heard, Queue, Tables
 from services.scheduler.domain.records import AttemptRef, Ending, Live
 from services.scheduler.domain.states import State
 
@@ -37,11 +38,7 @@ class Finishing:
             number, closing = by_process[row.id]
             return endings.close(row, number, executor_id, closing, prior)
 
-        intended = await self._queue.intend(colony, [ref.process_id for ref in refs])
-        changes, states = await self._tables.end(
-            colony, refs, decide, datetime_of(self._clock.now_ns()), must_exist=True
-        )
-        await self._aftermath.changed(colony, changes, intended)
+        states = await uninterrupted(self._end(colony, refs, decide))
         return [states[ref.process_id] for ref in refs]
 
     async def cancel(self, colony: str, process_id: UUID, actor: str, allow: Allow) -> None:
@@ -56,11 +53,15 @@ class Finishing:
             allow(row.initiator)
             return endings.cancel(row, actor)
 
-        intended = await self._queue.intend(colony, [process_id])
-        changes, _ = await self._tables.end(
-            colony, [AttemptRef(process_id, NO_ATTEMPT)], decide, datetime_of(self._clock.now_ns()), must_exist=True
+        await uninterrupted(self._end(colony, [AttemptRef(process_id, NO_ATTEMPT)], decide))
+
+    async def _end(self, colony: str, refs: Sequence[AttemptRef], decide: Decide) -> dict[UUID, State]:
+        intended = await self._queue.intend(colony, [ref.process_id for ref in refs])
+        changes, states = await self._tables.end(
+            colony, refs, decide, datetime_of(self._clock.now_ns()), must_exist=True
         )
         await self._aftermath.changed(colony, changes, intended)
+        return states
 
     async def cancel_workflow(self, colony: str, workflow_id: UUID, actor: str, allow: Allow) -> None:
         """Cancels every open process of a workflow.
@@ -68,15 +69,16 @@ class Finishing:
         Raises:
             NotFound: no such workflow in this colony.
         """
-        changes = await self._tables.cancel_workflow(
-            colony,
-            workflow_id,
-            allow,
-            lambda row, _prior: endings.cancel_open(row, actor),
-            datetime_of(self._clock.now_ns()),
+        await uninterrupted(
+            self._cancel_workflow(colony, workflow_id, allow, lambda row, _prior: endings.cancel_open(row, actor))
         )
-        # No intention: what stays in the queue of a cancelled process is dropped when it is claimed or due.
-        await self._aftermath.changed(colony, changes, [])
+
+    async def _cancel_workflow(self, colony: str, workflow_id: UUID, allow: Allow, decide: Decide) -> None:
+        intended = await self._queue.intend_workflow(colony, workflow_id)
+        changes = await self._tables.cancel_workflow(
+            colony, workflow_id, allow, decide, datetime_of(self._clock.now_ns())
+        )
+        await self._aftermath.changed(colony, changes, intended)
 
     async def remove(self, colony: str, process_id: UUID, allow: Allow) -> None:
         """Removes a process in a final state.
@@ -95,8 +97,3 @@ class Finishing:
             FailedPrecondition: a process is not in a final state.
         """
         await self._tables.remove_workflow(colony, workflow_id, allow)
-
-
-def refs_of(process_ids: Sequence[UUID]) -> list[AttemptRef]:
-    """Processes, whatever their attempts."""
-    return [AttemptRef(process_id, NO_ATTEMPT) for process_id in process_ids]

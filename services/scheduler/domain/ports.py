@@ -18,6 +18,8 @@ from services.scheduler.domain.records import (
     Entered,
     ExecutorProfile,
     Live,
+    Over,
+    Place,
     Submission,
 )
 from services.scheduler.domain.states import State
@@ -34,9 +36,11 @@ class TimerKind(StrEnum):
 
     SETTLE = "settle"
     SUBMIT = "submit"
+    WORKFLOW = "workflow"
     WAIT = "wait"
     EXEC = "exec"
     LEASE = "lease"
+    OFFER = "offer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +50,11 @@ class Timer:
     member: str
     kind: TimerKind
     process_id: UUID | None = None
+    workflow_id: UUID | None = None
     attempt: int = NO_ATTEMPT
     actor: str = ""
     request_id: str = ""
     since_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Timers that are due, and the time (unix ms) to which they were put off."""
-
-    timers: list[Timer]
-    put_off_ms: int
 
 
 class Tables(Protocol):
@@ -67,12 +64,21 @@ class Tables(Protocol):
 
     async def request(self, colony: str, actor: str, request_id: str) -> Sequence[UUID]: ...
 
+    async def ping(self) -> None: ...
+
     async def assign(
         self, colony: str, executor: ExecutorProfile, ids: Sequence[UUID], at: datetime
-    ) -> list[Assigned]: ...
+    ) -> tuple[list[Assigned], list[UUID]]: ...
 
     async def end(
-        self, colony: str, refs: Sequence[AttemptRef], decide: Decide, at: datetime, *, must_exist: bool = False
+        self,
+        colony: str,
+        refs: Sequence[AttemptRef],
+        decide: Decide,
+        at: datetime,
+        *,
+        must_exist: bool = False,
+        skip_locked: bool = False,
     ) -> tuple[Changes, dict[UUID, State]]: ...
 
     async def cancel_workflow(
@@ -87,6 +93,10 @@ class Tables(Protocol):
 
     async def lives(self, colony: str, ids: Sequence[UUID], *, with_children: bool = False) -> list[Live]: ...
 
+    async def over(self, ids: Sequence[UUID]) -> list[Over]: ...
+
+    async def workflow_ids(self, workflow_id: UUID) -> list[UUID]: ...
+
     async def open_page(self, after: int, limit: int) -> list[Live]: ...
 
 
@@ -99,6 +109,8 @@ class Queue(Protocol):
 
     async def intend(self, colony: str, process_ids: Sequence[UUID]) -> Intention: ...
 
+    async def intend_workflow(self, colony: str, workflow_id: UUID) -> Intention: ...
+
     async def apply(self, colony: str, changes: Changes, intended: Intention) -> None: ...
 
     async def claim(self, colony: str, executor: ExecutorProfile, at_most: int) -> tuple[list[UUID], Intention]: ...
@@ -107,19 +119,29 @@ class Queue(Protocol):
 
     async def extend(self, colony: str, refs: Sequence[AttemptRef], executor_id: str) -> list[AttemptRef]: ...
 
-    async def accord(self, colony: str, lives: Sequence[Live]) -> None: ...
+    async def accord(self, colony: str, lives: Sequence[Live], over: Sequence[Over] = ()) -> None: ...
+
+    async def renew(self, colony: str, lives: Sequence[Live]) -> None: ...
 
     async def colonies(self) -> list[str]: ...
 
-    async def due(self, colony: str, at_most: int) -> Due: ...
+    async def due(self, colony: str, at_most: int) -> list[Timer]: ...
 
-    async def done(self, colony: str, timers: Sequence[Timer], put_off_ms: int) -> None: ...
+    async def done(self, colony: str, timers: Sequence[Timer], later: Sequence[Timer]) -> None: ...
+
+    async def was_looked_after(self) -> bool: ...
+
+    async def looked_after(self) -> None: ...
+
+    async def grace(self, colony: str) -> int: ...
 
     async def is_current(self) -> bool: ...
 
     async def begin_rebuild(self) -> str | None: ...
 
-    async def finish_rebuild(self, epoch: str) -> None: ...
+    async def go_on_rebuilding(self, token: str) -> bool: ...
+
+    async def finish_rebuild(self, token: str) -> bool: ...
 
     async def announce(self, colony: str, touched: Sequence[UUID]) -> None: ...
 
@@ -132,6 +154,8 @@ class Waiter(Protocol):
     event: asyncio.Event
 
     def look(self) -> None: ...
+
+    def got(self, places: Sequence[Place]) -> None: ...
 
 
 class Wakeups(Protocol):

@@ -195,6 +195,15 @@ class ExecutorProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class Over:
+    """An attempt that has ended, and whose it was."""
+
+    process_id: UUID
+    number: int
+    executor_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRef:
     """Names an attempt."""
 

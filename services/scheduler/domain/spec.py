@@ -25,11 +25,14 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A function spec. `body` is the serialised message; the other fields are what is scheduled by."""
+    """A function spec. `body` is the serialised message, `summary` the same without user data (empty where that is all of it);
+    the other fields are what is scheduled by.
+    """
 
     func_name: str
     executor_type: str
     body: bytes
+    summary: bytes = b""
     node_name: str = ""
     executor_names: tuple[str, ...] = ()
     location: str = ""

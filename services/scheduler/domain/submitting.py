@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from servicekit.clock import Clock, datetime_of
+from servicekit.steps import uninterrupted
 from services.scheduler.domain.aftermath import Aftermath
 from services.scheduler.domain.ids import new_id
 from services.scheduler.domain.ports import Queue, Tables
@@ -37,13 +38,15 @@ class Submitting:
         self._clock = clock
 
     async def processes(self, request: Request, specs: Sequence[Spec]) -> Sequence[UUID]:
-        """Enters processes that wait for nothing; returns their ids.
+        """Enters processes that wait for nothing; returns their ids. Each counts as submitted a nanosecond after the last.
 
         Raises:
             AlreadyExists: the request id was used for something else.
         """
         now = self._clock.now_ns()
-        new = [NewProcess(new_id(now), spec, priority_time(spec.priority, now), 0) for spec in specs]
+        new = [
+            NewProcess(new_id(now), spec, priority_time(spec.priority, now + order), 0) for order, spec in enumerate(specs)
+        ]
         entered = await self._enter(request, now, new, [], None, "")
         return entered.process_ids
 
@@ -58,8 +61,8 @@ class Submitting:
         now = self._clock.now_ns()
         ids = [new_id(now) for _ in nodes]
         new = [
-            NewProcess(process_id, node, priority_time(node.priority, now), len(mine))
-            for process_id, node, mine in zip(ids, nodes, parents, strict=True)
+            NewProcess(process_id, node, priority_time(node.priority, now + order), len(mine))
+            for order, (process_id, node, mine) in enumerate(zip(ids, nodes, parents, strict=True))
         ]
         edges = [
             Edge(ids[parent], child, position, dependency.selector, dependency.k, dependency.n)
@@ -88,20 +91,22 @@ class Submitting:
         workflow_id: UUID | None,
         label: str,
     ) -> Entered:
-        intended = await self._queue.intend_submit(request.colony, request.actor, request.request_id)
-        entered = await self._tables.submit(
-            Submission(
-                colony=request.colony,
-                request_id=request.request_id,
-                digest=request.digest,
-                account=request.account,
-                actor=request.actor,
-                at=datetime_of(now_ns),
-                processes=new,
-                edges=edges,
-                workflow_id=workflow_id,
-                label=label,
-            )
+        submission = Submission(
+            colony=request.colony,
+            request_id=request.request_id,
+            digest=request.digest,
+            account=request.account,
+            actor=request.actor,
+            at=datetime_of(now_ns),
+            processes=new,
+            edges=edges,
+            workflow_id=workflow_id,
+            label=label,
         )
-        await self._aftermath.changed(request.colony, entered.changes, intended)
+        return await uninterrupted(self._step(submission))
+
+    async def _step(self, submission: Submission) -> Entered:
+        intended = await self._queue.intend_submit(submission.colony, submission.actor, submission.request_id)
+        entered = await self._tables.submit(submission)
+        await self._aftermath.changed(submission.colony, entered.changes, intended)
         return entered

@@ -31,7 +31,8 @@ def parents_of(nodes: Sequence[Spec], *, field: str) -> list[list[int]]:
         ]
     parents: list[list[int]] = []
     for position, node in enumerate(nodes):
-        mine: list[int] = []
+        # A dictionary: tells what is in it at once, and keeps the order.
+        mine: dict[int, None] = {}
         for index, dependency in enumerate(node.dependencies):
             path = f"{field}[{position}].conditions.dependencies[{index}].node_name"
             parent = positions.get(dependency.parent)
@@ -40,8 +41,8 @@ def parents_of(nodes: Sequence[Spec], *, field: str) -> list[list[int]]:
             elif parent in mine:
                 violations.append(Violation(path, f"{shown(dependency.parent)} is named twice"))
             else:
-                mine.append(parent)
-        parents.append(mine)
+                mine[parent] = None
+        parents.append(list(mine))
     if violations:
         raise InvalidArgument(violations)
     _refuse_cycles(nodes, parents, field)
@@ -71,7 +72,7 @@ def _refuse_cycles(nodes: Sequence[Spec], parents: Sequence[Sequence[int]], fiel
 
 
 def _cycle_from(start: int, parents: Sequence[Sequence[int]], missing: Sequence[int]) -> list[int]:
-    """One cycle, walked from parent to child. Every node that is left has a parent that is left: follow them until one repeats."""
+    """One cycle, from parent to child. Every node that is left has a parent that is left: follow them until one repeats."""
     seen: dict[int, int] = {}
     walk: list[int] = []
     node = start

@@ -13,6 +13,8 @@ from services.scheduler.domain.records import ExecutorProfile, Place
 EPOCH: Final = "colonies:queue:epoch"
 # Held by the replica that rebuilds.
 REBUILDING: Final = "colonies:queue:rebuilding"
+# There while some replica looks after the queue; gone soon after none does.
+TICKED: Final = "colonies:queue:ticked"
 # Colonies that have timers.
 TIMED: Final = "colonies:queue:timed"
 
@@ -73,9 +75,14 @@ def submit_timer(actor: str, request_id: str, since_ms: int) -> str:
     return f"submit|{actor}|{request_id}|{since_ms}"
 
 
-def wait_timer(process_id: UUID) -> str:
-    """The maximum wait time of a process in the queue is over."""
-    return f"wait|{process_id}"
+def workflow_timer(workflow_id: UUID, since_ms: int) -> str:
+    """As settle_timer, for all processes of a workflow."""
+    return f"workflow|{workflow_id}|{since_ms}"
+
+
+def wait_timer(process_id: UUID, deadline_ms: int) -> str:
+    """The maximum wait time of a process in the queue is over; each stay has a deadline, and a timer, of its own."""
+    return f"wait|{process_id}|{deadline_ms}"
 
 
 def exec_timer(process_id: UUID, attempt: int) -> str:
@@ -86,3 +93,8 @@ def exec_timer(process_id: UUID, attempt: int) -> str:
 def lease_timer(process_id: UUID, attempt: int, executor_id: str) -> str:
     """The lease of an attempt is over. The executor's identity makes that nobody else extends it."""
     return f"lease|{process_id}|{attempt}|{executor_id}"
+
+
+def offer_timer(process_id: UUID, attempt: int, executor_id: str) -> str:
+    """As lease_timer, for an attempt that its executor has not confirmed: it may never have got it."""
+    return f"offer|{process_id}|{attempt}|{executor_id}"

@@ -6,24 +6,27 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from redis.asyncio import Redis
 
 from servicekit.clock import Clock, unix_ms
 from servicekit.redis import Script, translated
+from services.scheduler.domain.ports import Intention, Timer, TimerKind
 from services.scheduler.domain.priority import process_of
-from services.scheduler.domain.ports import Due, Intention, Timer, TimerKind
-from services.scheduler.domain.records import AttemptRef, Changes, ExecutorProfile, Live, Place
+from services.scheduler.domain.records import AttemptRef, Changes, ExecutorProfile, Live, Over, Place
 from services.scheduler.domain.states import State
 from services.scheduler.queue import keys
 
 SCRIPTS = "services.scheduler.queue.scripts"
 # How long a step may take from its first touch of Redis to its last, before somebody looks whether it got lost half-way.
-# A transaction waits at most this long for its locks, so a step in hand is rarely looked at.
 SETTLE_MS = 3_000
-# A rebuild by a replica that died is taken up by another one after this long.
-REBUILD_LOCK_MS = 30_000
+# A step that was found half-way is looked at again after this long: its transaction may have been open still.
+SETTLE_AGAIN_MS = 15_000
+# A rebuild by a replica that died is taken up by another one after this long; each page renews it.
+REBUILD_LOCK_MS = 3_000
+# If no replica looked after the queue for this long, leases that ran out meanwhile get a grace.
+TICKED_MS = 5_000
 
 Sketch = dict[str, list[Any]]
 
@@ -39,7 +42,9 @@ class Queue:
         self._settle = Script(redis, SCRIPTS, "settle.lua")
         self._extend = Script(redis, SCRIPTS, "extend.lua")
         self._due = Script(redis, SCRIPTS, "due.lua")
-        self._done = Script(redis, SCRIPTS, "done.lua")
+        self._grace = Script(redis, SCRIPTS, "grace.lua")
+        self._forget_attempts = Script(redis, SCRIPTS, "forget_attempts.lua")
+        self._rebuild = Script(redis, SCRIPTS, "rebuild.lua")
 
     def _now_ms(self) -> int:
         return self._clock.now_ns() // 1_000_000
@@ -61,6 +66,14 @@ class Queue:
         since = self._now_ms()
         return await self._intend(colony, [keys.settle_timer(process_id, since) for process_id in process_ids])
 
+    async def intend_workflow(self, colony: str, workflow_id: UUID) -> Intention:
+        """Before a transaction that changes a whole workflow, as for a submit.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        return await self._intend(colony, [keys.workflow_timer(workflow_id, self._now_ms())])
+
     async def _intend(self, colony: str, timers: Intention) -> Intention:
         at = self._now_ms() + SETTLE_MS
         await self._run(colony, {"arm": [[timer, at] for timer in timers]})
@@ -75,9 +88,7 @@ class Queue:
         sketch: Sketch = defaultdict(list)
         sketch["disarm"] += intended
         for live in changes.released:
-            sketch["disarm"].append(keys.lease_timer(live.id, live.attempt, live.executor_id))
-            if live.max_exec_ms:
-                sketch["disarm"].append(keys.exec_timer(live.id, live.attempt))
+            sketch["disarm"] += _attempt_timers(live.id, live.attempt, live.executor_id)
         for place in changes.withdrawn:
             _withdraw(sketch, place)
         _enqueue(sketch, changes.ready)
@@ -98,20 +109,24 @@ class Queue:
         return ids, [keys.settle_timer(process_id, now) for process_id in ids]
 
     async def lease(self, colony: str, lives: Sequence[Live], intended: Intention) -> None:
-        """After attempts were recorded: their leases and time limits begin, and the claim's own timers end.
+        """After attempts were recorded: they are on offer, their time limits begin, and the claim's own timers end.
 
         Raises:
             Unavailable: Redis does not answer.
         """
         sketch: Sketch = defaultdict(list)
         sketch["disarm"] += intended
-        sketch["disarm"] += [keys.wait_timer(live.id) for live in lives if live.max_wait_ms]
-        until = self._now_ms() + self.lease_ms
         for live in lives:
-            sketch["arm"].append([keys.lease_timer(live.id, live.attempt, live.executor_id), until])
-            if (deadline := live.exec_deadline) is not None:
-                sketch["arm"].append([keys.exec_timer(live.id, live.attempt), _timer_ms(deadline)])
+            _disarm_wait(sketch, live.id, live.wait_deadline)
+            self._offer(sketch, live)
         await self._run(colony, sketch)
+
+    def _offer(self, sketch: Sketch, live: Live) -> None:
+        until = self._now_ms() + self.lease_ms
+        offer = keys.offer_timer(live.id, live.attempt, live.executor_id)
+        sketch["offer"].append([offer, keys.lease_timer(live.id, live.attempt, live.executor_id), until])
+        if (deadline := live.exec_deadline) is not None:
+            sketch["keep"].append([keys.exec_timer(live.id, live.attempt), _timer_ms(deadline)])
 
     async def extend(self, colony: str, refs: Sequence[AttemptRef], executor_id: str) -> list[AttemptRef]:
         """Extends leases; returns the attempts that have none.
@@ -119,25 +134,37 @@ class Queue:
         Raises:
             Unavailable: Redis does not answer.
         """
-        timers = [keys.lease_timer(ref.process_id, ref.number, executor_id) for ref in refs]
+        timers = [
+            timer(ref.process_id, ref.number, executor_id) for ref in refs for timer in (keys.lease_timer, keys.offer_timer)
+        ]
         missing = await self._extend([keys.timers(colony)], [self._now_ms() + self.lease_ms, *timers])
         return [refs[position - 1] for position in missing]
 
-    async def accord(self, colony: str, lives: Sequence[Live]) -> None:
-        """Makes the queue say what these rows say. Leases that are running keep their time, others begin anew.
+    async def accord(self, colony: str, lives: Sequence[Live], over: Sequence[Over] = ()) -> None:
+        """Makes the queue say what these rows say. Leases that are there keep their time; attempts that have none are on offer;
+        those that are over lose theirs, so that the next heartbeat tells their executors.
 
         Raises:
             Unavailable: Redis does not answer.
         """
         sketch: Sketch = defaultdict(list)
-        until = self._now_ms() + self.lease_ms
+        for attempt in over:
+            sketch["disarm"] += _attempt_timers(attempt.process_id, attempt.number, attempt.executor_id)
         _enqueue(sketch, [live.place for live in lives if live.is_ready])
         for live in lives:
             if live.state is State.RUNNING:
-                sketch["keep"].append([keys.lease_timer(live.id, live.attempt, live.executor_id), until])
-                if (deadline := live.exec_deadline) is not None:
-                    sketch["keep"].append([keys.exec_timer(live.id, live.attempt), _timer_ms(deadline)])
+                self._offer(sketch, live)
         await self._run(colony, sketch)
+
+    async def renew(self, colony: str, lives: Sequence[Live]) -> None:
+        """Gives these attempts, which their executor holds, new leases.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        until = self._now_ms() + self.lease_ms
+        leases = [[keys.lease_timer(live.id, live.attempt, live.executor_id), until] for live in lives]
+        await self._run(colony, {"arm": leases})
 
     async def colonies(self) -> list[str]:
         """The colonies that have, or once had, timers.
@@ -149,7 +176,7 @@ class Queue:
             names = await self._redis.smembers(keys.TIMED)
         return sorted(str(name) for name in names)
 
-    async def due(self, colony: str, at_most: int) -> Due:
+    async def due(self, colony: str, at_most: int) -> list[Timer]:
         """Timers that are due, for this replica to take care of. Until they are `done`, they come again.
 
         Raises:
@@ -157,15 +184,45 @@ class Queue:
         """
         now = self._now_ms()
         timers = await self._due([keys.timers(colony)], [now, now + SETTLE_MS, at_most])
-        return Due([_parsed(timer) for timer in timers], now + SETTLE_MS)
+        return [_parsed(timer) for timer in timers]
 
-    async def done(self, colony: str, timers: Sequence[Timer], put_off_ms: int) -> None:
-        """Takes away timers that were taken care of.
+    async def done(self, colony: str, timers: Sequence[Timer], later: Sequence[Timer]) -> None:
+        """Takes away timers that were taken care of; `later` are to be looked at again, but not soon.
+
+        None of them can have been set anew meanwhile: their names hold the attempt, the deadline or the time they are for.
 
         Raises:
             Unavailable: Redis does not answer.
         """
-        await self._done([keys.timers(colony)], [put_off_ms, *(timer.member for timer in timers)])
+        at = self._now_ms() + SETTLE_AGAIN_MS
+        sketch: Sketch = {"disarm": [timer.member for timer in timers], "arm": [[timer.member, at] for timer in later]}
+        await self._run(colony, sketch)
+
+    async def was_looked_after(self) -> bool:
+        """Whether some replica looked after the queue a moment ago.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            return bool(await self._redis.exists(keys.TICKED))
+
+    async def looked_after(self) -> None:
+        """Somebody looks after the queue.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            await self._redis.set(keys.TICKED, "", px=TICKED_MS)
+
+    async def grace(self, colony: str) -> int:
+        """No lease ends before a whole lease from now; returns how many were extended.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        return int(await self._grace([keys.timers(colony)], [self._now_ms() + self.lease_ms]))
 
     async def is_current(self) -> bool:
         """Whether the queue was built in this very run of the Redis server.
@@ -178,24 +235,36 @@ class Queue:
         return bool(epoch == run)
 
     async def begin_rebuild(self) -> str | None:
-        """The epoch to finish a rebuild with, or None: another replica is at it.
+        """A token to go on with a rebuild, or None: another replica is at it. Attempts are forgotten, to be read anew.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        token = uuid4().hex
+        with translated():
+            if not await self._redis.set(keys.REBUILDING, token, nx=True, px=REBUILD_LOCK_MS):
+                return None
+        for colony in await self.colonies():
+            await self._forget_attempts([keys.timers(colony)], [])
+        return token
+
+    async def go_on_rebuilding(self, token: str) -> bool:
+        """Whether a rebuild is still this replica's; if not, Redis was lost again or another one took over.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        return bool(await self._rebuild([keys.REBUILDING, keys.EPOCH], [token, REBUILD_LOCK_MS, ""]))
+
+    async def finish_rebuild(self, token: str) -> bool:
+        """Declares the queue rebuilt in this run of the server, if nothing was lost since the rebuild began.
 
         Raises:
             Unavailable: Redis does not answer.
         """
         with translated():
             run = await self._run_id()
-            return run if await self._redis.set(keys.REBUILDING, run, nx=True, px=REBUILD_LOCK_MS) else None
-
-    async def finish_rebuild(self, epoch: str) -> None:
-        """Declares the queue rebuilt in this run of the server.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        with translated():
-            await self._redis.set(keys.EPOCH, epoch)
-            await self._redis.delete(keys.REBUILDING)
+        return bool(await self._rebuild([keys.REBUILDING, keys.EPOCH], [token, REBUILD_LOCK_MS, run]))
 
     async def announce(self, colony: str, touched: Sequence[UUID]) -> None:
         """Tells followers in all replicas that these processes and workflows have news.
@@ -239,6 +308,8 @@ def _parsed(member: str) -> Timer:
             # A request id may hold the separator.
             request_id = "|".join(parts[1:-1])
             return Timer(member, TimerKind.SUBMIT, actor=parts[0], request_id=request_id, since_ms=int(parts[-1]))
+        case TimerKind.WORKFLOW:
+            return Timer(member, TimerKind.WORKFLOW, workflow_id=UUID(parts[0]), since_ms=int(parts[1]))
         case TimerKind.WAIT:
             return Timer(member, TimerKind.WAIT, process_id=UUID(parts[0]))
         case _:
@@ -256,7 +327,20 @@ def _timer_ms(moment: datetime) -> int:
 
 def _withdraw(sketch: Sketch, place: Place) -> None:
     sketch["withdraw"].append([keys.lane(place), keys.indexes(place), keys.member(place)[1]])
-    sketch["disarm"].append(keys.wait_timer(place.id))
+    _disarm_wait(sketch, place.id, place.wait_deadline)
+
+
+def _disarm_wait(sketch: Sketch, process_id: UUID, deadline: datetime | None) -> None:
+    if deadline is not None:
+        sketch["disarm"].append(keys.wait_timer(process_id, unix_ms(deadline)))
+
+
+def _attempt_timers(process_id: UUID, number: int, executor_id: str) -> list[str]:
+    return [
+        keys.lease_timer(process_id, number, executor_id),
+        keys.offer_timer(process_id, number, executor_id),
+        keys.exec_timer(process_id, number),
+    ]
 
 
 def _enqueue(sketch: Sketch, places: Sequence[Place]) -> None:
@@ -267,5 +351,6 @@ def _enqueue(sketch: Sketch, places: Sequence[Place]) -> None:
         # As text: JSON numbers would lose digits on their way through Lua.
         ranked += [str(score), member]
         if place.wait_deadline is not None:
-            sketch["arm"].append([keys.wait_timer(place.id), _timer_ms(place.wait_deadline)])
+            timer = keys.wait_timer(place.id, unix_ms(place.wait_deadline))
+            sketch["arm"].append([timer, _timer_ms(place.wait_deadline)])
     sketch["ready"] += [[lane, indexes, ranked] for lane, (indexes, ranked) in lanes.items()]

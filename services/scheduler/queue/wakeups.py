@@ -6,7 +6,7 @@ and then; and after the subscription broke, everyone looks once.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from servicekit.redis import OUTAGES
-from services.scheduler.domain.records import ExecutorProfile
-from services.scheduler.queue.keys import CHANGED_CHANNEL, READY_CHANNEL
+from services.scheduler.domain.records import ExecutorProfile, Place
+from services.scheduler.queue.keys import CHANGED_CHANNEL, READY_CHANNEL, lane
 
 log = structlog.get_logger()
 
@@ -25,17 +25,19 @@ PAUSE_S = 0.2
 class Waiter:
     """One long poll. `event` is set when there may be work for its executor."""
 
-    __slots__ = ("event", "executor", "lane")
+    __slots__ = ("event", "executor", "lane", "owed")
 
     def __init__(self, executor: ExecutorProfile) -> None:
         self.executor = executor
         self.event = asyncio.Event()
-        # The lane it was last woken for, until it has looked.
+        # The lane it was woken for, until it looks.
         self.lane: str | None = None
+        # The lane it was woken for and now looks after: if it takes other work, somebody else must look.
+        self.owed: str | None = None
 
-    def may_serve(self, lane: str) -> bool:
-        """Whether the lane ("type|executors|location") can hold work for this executor."""
-        executor_type, names, location = lane.split("|")
+    def may_serve(self, name: str) -> bool:
+        """Whether the lane of this name ("type|executors|location") can hold work for this executor."""
+        executor_type, names, location = name.split("|")
         return (
             executor_type in self.executor.executor_types
             and (not names or self.executor.name in names.split(","))
@@ -45,7 +47,12 @@ class Waiter:
     def look(self) -> None:
         """Before looking into the queue: what wakes it from here on is news."""
         self.event.clear()
-        self.lane = None
+        self.owed, self.lane = self.lane, None
+
+    def got(self, places: Sequence[Place]) -> None:
+        """After looking: what there was. If it was nothing, or came from the lane it was woken for, nothing is owed."""
+        if not places or self.owed in {lane(place) for place in places}:
+            self.owed = None
 
 
 class Wakeups:
@@ -68,8 +75,9 @@ class Wakeups:
             del self._waiters[colony][waiter]
             if not self._waiters[colony]:
                 del self._waiters[colony]
-            if waiter.lane is not None:
-                self.wake(colony, waiter.lane, 1)
+            for unused in {waiter.lane, waiter.owed}:
+                if unused is not None:
+                    self.wake(colony, unused, 1)
 
     @contextmanager
     def following(self, one: str) -> Iterator[asyncio.Event]:
@@ -83,13 +91,13 @@ class Wakeups:
             if not self._followers[one]:
                 del self._followers[one]
 
-    def wake(self, colony: str, lane: str, count: int) -> None:
+    def wake(self, colony: str, name: str, count: int) -> None:
         """Wakes as many of those who may serve the lane as there is work, the longest waiting first."""
         for waiter in list(self._waiters.get(colony, ())):
             if count <= 0:
                 return
-            if waiter.lane is None and waiter.may_serve(lane):
-                waiter.lane = lane
+            if waiter.lane is None and waiter.may_serve(name):
+                waiter.lane = name
                 waiter.event.set()
                 count -= 1
 
@@ -120,8 +128,8 @@ class Wakeups:
 
     def _dispatch(self, channel: str, data: str) -> None:
         if channel.startswith(READY_CHANNEL):
-            lane, _, count = data.rpartition("\n")
-            self.wake(channel.removeprefix(READY_CHANNEL), lane, int(count))
+            name, _, count = data.rpartition("\n")
+            self.wake(channel.removeprefix(READY_CHANNEL), name, int(count))
             return
         for one in data.split("\n"):
             for event in self._followers.get(one, ()):

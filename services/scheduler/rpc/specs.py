@@ -62,6 +62,7 @@ def _spec_of(bounds: Bounds, field: str, colony: str, spec: pb.FunctionSpec) -> 
         func_name=spec.func_name,
         executor_type=conditions.executor_type,
         body=spec.SerializeToString(),
+        summary=_summary_of(spec),
         node_name=spec.node_name,
         executor_names=tuple(conditions.executor_names),
         location=conditions.location_name,
@@ -74,12 +75,32 @@ def _spec_of(bounds: Bounds, field: str, colony: str, spec: pb.FunctionSpec) -> 
     )
 
 
+def _summary_of(spec: pb.FunctionSpec) -> bytes:
+    """The spec without user data, serialised; empty if there is none."""
+    if not (spec.args or spec.kwargs or spec.env or spec.HasField("filesystem")):
+        return b""
+    return pb.FunctionSpec(
+        node_name=spec.node_name,
+        func_name=spec.func_name,
+        priority=spec.priority,
+        max_wait_time_ms=spec.max_wait_time_ms,
+        max_exec_time_ms=spec.max_exec_time_ms,
+        max_retries=spec.max_retries,
+        conditions=spec.conditions,
+        label=spec.label,
+        channels=spec.channels,
+    ).SerializeToString()
+
+
 def _check_call(bounds: Bounds, field: str, spec: pb.FunctionSpec) -> None:
     bounds.printable(f"{field}.func_name", spec.func_name)
     bounds.printable(f"{field}.label", spec.label, optional=True)
     bounds.count(f"{field}.args", spec.args, at_most=MAX_ENTRIES)
     bounds.count(f"{field}.kwargs", spec.kwargs, at_most=MAX_ENTRIES)
     bounds.count(f"{field}.env", spec.env, at_most=MAX_ENTRIES)
+    if bounds.violations:
+        # A map may be so large that to walk it would be the attack.
+        return
     for key in spec.kwargs:
         bounds.printable(f"{field}.kwargs (a key)", key)
     for key, value in spec.env.items():

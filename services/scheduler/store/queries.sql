@@ -25,21 +25,22 @@ WITH given AS (
   FROM unnest(
     %(ids)s::uuid[], %(node_names)s::text[], %(func_names)s::text[], %(executor_types)s::text[], %(executor_names)s::text[],
     %(locations)s::text[], %(labels)s::text[], %(priority_times)s::bigint[], %(max_wait_ms)s::bigint[],
-    %(max_exec_ms)s::bigint[], %(max_retries)s::integer[], %(specs)s::bytea[], %(pending_parents)s::integer[]
+    %(max_exec_ms)s::bigint[], %(max_retries)s::integer[], %(specs)s::bytea[], %(summaries)s::bytea[],
+    %(pending_parents)s::integer[]
   ) WITH ORDINALITY AS g (
     id, node_name, func_name, executor_type, executor_names, location, label, priority_time, max_wait_ms, max_exec_ms,
-    max_retries, spec, pending_parents, position
+    max_retries, spec, summary, pending_parents, position
   )
 ), entered AS (
   INSERT INTO process (
     id, colony, workflow_id, node_name, func_name, executor_type, executor_names, location, label, priority_time, max_wait_ms,
-    max_exec_ms, max_retries, spec, state, pending_parents, initiator, initiator_name, submitted_at, ready_at
+    max_exec_ms, max_retries, spec, summary, state, pending_parents, initiator, initiator_name, submitted_at, ready_at
   )
   SELECT
     id, %(colony)s, %(workflow_id)s, node_name, func_name, executor_type,
     -- Arrays of arrays must be rectangular, so lists of names travel joined; a Name holds no comma.
     CASE WHEN executor_names = '' THEN '{}' ELSE string_to_array(executor_names, ',') END,
-    location, label, priority_time, max_wait_ms, max_exec_ms, max_retries, spec, 1, pending_parents,
+    location, label, priority_time, max_wait_ms, max_exec_ms, max_retries, spec, summary, 1, pending_parents,
     %(initiator)s, %(initiator_name)s, %(at)s, CASE WHEN pending_parents = 0 THEN %(at)s::timestamptz END
   FROM given
   ORDER BY position
@@ -64,6 +65,16 @@ FROM unnest(
 
 -- Assigning ------------------------------------------------------------------------------------------------------------
 
+-- name: measure
+-- How many bytes processes take in an answer: their specs, and at most their inputs.
+SELECT
+  p.id,
+  octet_length(p.spec) + coalesce(
+    (SELECT sum(q.output_bytes) FROM edge AS e JOIN process AS q ON q.id = e.parent_id WHERE e.child_id = p.id), 0
+  )::bigint AS bytes
+FROM process AS p
+WHERE p.id = ANY(%(ids)s::uuid[]);
+
 -- name: assign
 -- Begin attempts: of the processes that the queue gave, those that are still ready. A lost assignment is only a retry.
 WITH locked AS (
@@ -81,10 +92,14 @@ WITH locked AS (
     executor_id = %(executor_id)s,
     started_at = %(at)s,
     outputs = '{}',
+    output_bytes = 0,
     errors = '{}'
   FROM locked AS l
   WHERE p.id = l.id AND p.state = 1
-  RETURNING p.*
+  RETURNING
+    p.id, p.colony, p.workflow_id, p.node_name, p.func_name, p.sequence, p.executor_type, p.executor_names, p.location,
+    p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.max_retries, p.max_wait_ms, p.max_exec_ms,
+    p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at, p.spec
 ), begun AS (
   INSERT INTO attempt (process_id, number, executor_name, executor_id, started_at)
   SELECT id, attempt, executor_name, executor_id, started_at
@@ -127,6 +142,17 @@ WHERE id = ANY(%(ids)s::uuid[]) AND colony = %(colony)s
 ORDER BY id
 FOR UPDATE;
 
+-- name: lock_free_processes
+-- As lock_processes, but rows that somebody else is at are passed over.
+SELECT
+  id, colony, workflow_id, node_name, func_name, sequence, executor_type, executor_names, location, priority_time, state,
+  pending_parents, attempt, retries, max_retries, max_wait_ms, max_exec_ms, executor_id, executor_name, initiator, ready_at,
+  started_at
+FROM process
+WHERE id = ANY(%(ids)s::uuid[]) AND colony = %(colony)s
+ORDER BY id
+FOR UPDATE SKIP LOCKED;
+
 -- name: lock_workflow
 -- All open rows of a workflow, as lock_processes.
 SELECT
@@ -161,6 +187,7 @@ WITH given AS (
     ended_at = CASE WHEN g.to_state > 2 THEN %(at)s::timestamptz END,
     -- A retry begins with nothing.
     outputs = CASE WHEN g.to_state = 1 THEN '{}' ELSE p.outputs END,
+    output_bytes = CASE WHEN g.to_state = 1 THEN 0 ELSE p.output_bytes END,
     executor_name = CASE WHEN g.to_state = 1 THEN '' ELSE p.executor_name END,
     executor_id = CASE WHEN g.to_state = 1 THEN '' ELSE p.executor_id END
   FROM given AS g
@@ -181,11 +208,11 @@ JOIN process AS p USING (id);
 -- name: store_outputs
 -- The outputs of one process that was just closed, or whose live attempt sets them.
 UPDATE process
-SET outputs = %(outputs)s::bytea[]
+SET outputs = %(outputs)s::bytea[], output_bytes = %(output_bytes)s
 WHERE id = %(id)s;
 
 -- name: store_errors
--- The errors of one process, and of its newest attempt.
+-- The errors of one process, and of the attempt that ended with them: what earlier attempts reported stays theirs.
 WITH written AS (
   UPDATE process
   SET errors = %(errors)s::text[]
@@ -195,7 +222,7 @@ WITH written AS (
 UPDATE attempt AS a
 SET errors = %(errors)s::text[]
 FROM written AS w
-WHERE a.process_id = w.id AND a.number = w.attempt AND a.outcome > 0;
+WHERE %(of_attempt)s AND a.process_id = w.id AND a.number = w.attempt;
 
 -- name: unlock_children
 -- Parents closed as successful: their children wait for so many fewer. The rows that come back have no parent left to wait
@@ -219,7 +246,10 @@ WITH freed AS (
     ready_at = CASE WHEN p.pending_parents = l.parents THEN %(at)s::timestamptz END
   FROM locked AS l
   WHERE p.id = l.id
-  RETURNING p.*
+  RETURNING
+    p.id, p.colony, p.workflow_id, p.node_name, p.func_name, p.sequence, p.executor_type, p.executor_names, p.location,
+    p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.max_retries, p.max_wait_ms, p.max_exec_ms,
+    p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at
 )
 SELECT
   id, colony, workflow_id, node_name, func_name, sequence, executor_type, executor_names, location, priority_time, state,
@@ -235,6 +265,24 @@ FROM edge AS e
 JOIN process AS p ON p.id = e.parent_id
 WHERE e.child_id = ANY(%(children)s::uuid[]) AND e.selector = 1 AND e.k >= cardinality(p.outputs)
 ORDER BY e.child_id, e.position;
+
+-- name: oversized_inputs
+-- Of children that became ready, those whose input would not go into one answer. Small parents count whole: to open their
+-- outputs would cost more than they weigh.
+SELECT
+  e.child_id,
+  sum(
+    CASE
+      WHEN e.selector = 0 OR p.output_bytes <= 65536 THEN p.output_bytes
+      WHEN e.selector = 2 AND cardinality(p.outputs) <> e.n THEN p.output_bytes
+      ELSE coalesce(octet_length(p.outputs[e.k + 1]), 0)
+    END
+  )::bigint AS bytes
+FROM edge AS e
+JOIN process AS p ON p.id = e.parent_id
+WHERE e.child_id = ANY(%(children)s::uuid[])
+GROUP BY e.child_id
+HAVING sum(p.output_bytes) > %(at_most)s;
 
 -- name: end_descendants
 -- Processes ended without success: all that waits for them, however far down, ends too. Cost: the descendants.
@@ -273,6 +321,10 @@ SELECT id, workflow_id, %(at)s, 1, %(to_state)s, 0, '', '', %(reason)s
 FROM ended
 RETURNING process_id;
 
+-- name: ping
+-- Whether anybody answers.
+SELECT 1 AS one;
+
 -- Queue upkeep ---------------------------------------------------------------------------------------------------------
 
 -- name: read_live
@@ -292,6 +344,12 @@ SELECT
   started_at
 FROM process
 WHERE id IN (SELECT child_id FROM edge WHERE parent_id = ANY(%(ids)s::uuid[])) AND colony = %(colony)s;
+
+-- name: read_over
+-- Attempts of these processes that have ended.
+SELECT process_id, number, executor_id
+FROM attempt
+WHERE process_id = ANY(%(ids)s::uuid[]) AND outcome > 0;
 
 -- name: read_open
 -- A page of all that the queue is rebuilt from, in submission order.

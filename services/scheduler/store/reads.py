@@ -1,11 +1,11 @@
 """What members read, from the scheduler's tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from servicekit.failures import ResourceExhausted
-from servicekit.postgres import Connection, Database, Queries
+from servicekit.postgres import Connection, Database
 from services.scheduler.domain.endings import superseded
 from services.scheduler.domain.records import AttemptRef
 from services.scheduler.domain.states import Outcome, State
@@ -23,12 +23,14 @@ from services.scheduler.domain.views import (
     WorkflowFilter,
     WorkflowView,
 )
+from services.scheduler.store.ending import store_outputs
 from services.scheduler.store.rows import Row, live_of
-from services.scheduler.store.transitions import SQL as WRITES
-from services.scheduler.store.transitions import no_process, no_workflow, read_inputs
+from services.scheduler.store.sql import READS as SQL
+from services.scheduler.store.sql import WRITES, no_process, no_workflow
+from services.scheduler.store.transitions import read_inputs
 
-SQL = Queries("services.scheduler.store", "reads.sql")
 MAX_ATTRIBUTES = 1_000
+MAX_PAGE_BYTES = 2 * 1024 * 1024
 
 
 class Reads:
@@ -148,6 +150,7 @@ class Reads:
         Raises:
             NotFound: no such process in this colony.
         """
+        query = SQL["list_process_logs" if source.process_id is not None else "list_executor_logs"]
         parameters = {
             "colony": colony,
             "process_id": source.process_id,
@@ -159,8 +162,8 @@ class Reads:
         async with self._database.transaction() as connection:
             if source.process_id is not None:
                 await _require(connection, colony, source.process_id)
-            rows = await (await connection.execute(SQL["list_logs"], parameters)).fetchall()
-        settled = _settled(rows)
+            rows = await (await connection.execute(query, parameters)).fetchall()
+        settled = _within(_settled(rows), lambda row: len(row["message"]))
         return [
             LogView(
                 Position(row["xid"], row["id"]),
@@ -177,6 +180,7 @@ class Reads:
         self, colony: str, target: Target, position: Position, limit: int
     ) -> tuple[list[EventView], bool]:
         """Settled events after a position, and whether there are events that are not settled yet."""
+        query = SQL["list_process_events" if target.process_id is not None else "list_workflow_events"]
         parameters = {
             "colony": colony,
             "process_id": target.process_id,
@@ -186,7 +190,7 @@ class Reads:
             "limit": limit,
         }
         async with self._database.transaction() as connection:
-            rows = await (await connection.execute(SQL["list_events"], parameters)).fetchall()
+            rows = await (await connection.execute(query, parameters)).fetchall()
         settled = _settled(rows)
         return [
             EventView(
@@ -204,7 +208,7 @@ class Reads:
         """Stores outputs of a live attempt."""
         async with self._database.transaction() as connection:
             await _lock_attempt(connection, colony, executor_id, ref)
-            await connection.execute(WRITES["store_outputs"], {"id": ref.process_id, "outputs": list(outputs)})
+            await store_outputs(connection, ref.process_id, outputs)
 
     async def set_attributes(
         self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]
@@ -269,6 +273,16 @@ def _settled(rows: Sequence[Row]) -> list[Row]:
         if row["unsettled"]:
             return list(rows[:index])
     return list(rows)
+
+
+def _within(rows: list[Row], size: Callable[[Row], int]) -> list[Row]:
+    """The first rows, as many as go into one answer but at least one."""
+    total = 0
+    for index, row in enumerate(rows):
+        total += size(row)
+        if index and total > MAX_PAGE_BYTES:
+            return rows[:index]
+    return rows
 
 
 def _process_of(row: Row, inputs: list[bytes]) -> ProcessView:

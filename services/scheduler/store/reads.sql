@@ -3,7 +3,11 @@
 -- name: get_process
 -- One process, whole.
 SELECT
-  p.*,
+  p.id, p.colony, p.workflow_id, p.node_name, p.func_name, p.sequence, p.executor_type, p.executor_names, p.location,
+  p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.max_retries, p.max_wait_ms, p.max_exec_ms,
+  p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at, p.label, p.initiator_name, p.submitted_at,
+  p.ended_at, p.errors,
+  p.spec, p.outputs,
   ARRAY(SELECT parent_id FROM edge WHERE child_id = p.id ORDER BY position) AS parent_ids
 FROM process AS p
 WHERE p.id = %(id)s AND p.colony = %(colony)s;
@@ -11,7 +15,11 @@ WHERE p.id = %(id)s AND p.colony = %(colony)s;
 -- name: list_processes
 -- A page of processes, newest first. A filter that is NULL lets everything through.
 SELECT
-  p.*,
+  p.id, p.colony, p.workflow_id, p.node_name, p.func_name, p.sequence, p.executor_type, p.executor_names, p.location,
+  p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.max_retries, p.max_wait_ms, p.max_exec_ms,
+  p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at, p.label, p.initiator_name, p.submitted_at,
+  p.ended_at, p.errors,
+  CASE WHEN p.summary = '' THEN p.spec ELSE p.summary END AS spec, '{}'::bytea[] AS outputs,
   ARRAY(SELECT parent_id FROM edge WHERE child_id = p.id ORDER BY position) AS parent_ids
 FROM process AS p
 WHERE
@@ -40,7 +48,7 @@ ORDER BY number;
 SELECT at, from_state, to_state, attempt, actor, reason
 FROM ledger
 WHERE process_id = %(id)s
-ORDER BY xid, id;
+ORDER BY id;
 
 -- name: list_attributes
 -- The attributes that executors wrote.
@@ -48,29 +56,49 @@ SELECT kind, key, value
 FROM attribute
 WHERE process_id = %(id)s;
 
--- name: list_logs
--- A page of log lines, oldest first, of a process or of an executor.
-SELECT id, xid::text::bigint AS xid, process_id, attempt, executor_name, at, message,
-  xid >= pg_snapshot_xmin(pg_current_snapshot()) AS unsettled
+-- name: list_process_logs
+-- A page of a process's log lines, oldest first. They are written under its row lock, so `id` is their order.
+SELECT id, 0 AS xid, process_id, attempt, executor_name, at, message, false AS unsettled
+FROM log
+WHERE colony = %(colony)s AND process_id = %(process_id)s AND id > %(after_id)s
+ORDER BY id
+LIMIT %(limit)s;
+
+-- name: list_executor_logs
+-- A page of an executor's log lines, oldest first. `unsettled`: a transaction that is still open may add lines before it.
+SELECT
+  id, xid::text::bigint AS xid, process_id, attempt, executor_name, at, message,
+  xid >= pg_snapshot_xmin(pg_current_snapshot()) AND xid < pg_snapshot_xmax(pg_current_snapshot()) AS unsettled
 FROM log
 WHERE
   colony = %(colony)s
-  AND (%(process_id)s::uuid IS NULL OR process_id = %(process_id)s)
-  AND (%(executor_name)s::text IS NULL OR executor_name = %(executor_name)s)
+  AND executor_name = %(executor_name)s
   AND (xid, id) > (%(after_xid)s::text::xid8, %(after_id)s::bigint)
 ORDER BY xid, id
 LIMIT %(limit)s;
 
--- name: list_events
--- A page of state changes, in the order made, of a process or of a workflow.
-SELECT l.id, l.xid::text::bigint AS xid, l.process_id, l.at, l.from_state, l.to_state, l.attempt, l.executor_name, l.actor,
-  l.reason, p.node_name, p.func_name, l.xid >= pg_snapshot_xmin(pg_current_snapshot()) AS unsettled
+-- name: list_process_events
+-- A page of a process's state changes, in the order made.
+SELECT
+  l.id, 0 AS xid, l.process_id, l.at, l.from_state, l.to_state, l.attempt, l.executor_name, l.actor, l.reason, p.node_name,
+  p.func_name, false AS unsettled
+FROM ledger AS l
+JOIN process AS p ON p.id = l.process_id
+WHERE p.colony = %(colony)s AND l.process_id = %(process_id)s AND l.id > %(after_id)s
+ORDER BY l.id
+LIMIT %(limit)s;
+
+-- name: list_workflow_events
+-- A page of a workflow's state changes. `unsettled` as in list_executor_logs.
+SELECT
+  l.id, l.xid::text::bigint AS xid, l.process_id, l.at, l.from_state, l.to_state, l.attempt, l.executor_name, l.actor,
+  l.reason, p.node_name, p.func_name,
+  l.xid >= pg_snapshot_xmin(pg_current_snapshot()) AND l.xid < pg_snapshot_xmax(pg_current_snapshot()) AS unsettled
 FROM ledger AS l
 JOIN process AS p ON p.id = l.process_id
 WHERE
   p.colony = %(colony)s
-  AND (%(process_id)s::uuid IS NULL OR l.process_id = %(process_id)s)
-  AND (%(workflow_id)s::uuid IS NULL OR l.workflow_id = %(workflow_id)s)
+  AND l.workflow_id = %(workflow_id)s
   AND (l.xid, l.id) > (%(after_xid)s::text::xid8, %(after_id)s::bigint)
 ORDER BY l.xid, l.id
 LIMIT %(limit)s;
@@ -91,7 +119,7 @@ SELECT
 
 -- name: get_workflow
 -- One workflow with its processes by state.
-SELECT w.*, c.*
+SELECT w.id, w.colony, w.sequence, w.label, w.initiator, w.initiator_name, w.submitted_at, c.*
 FROM workflow AS w
 CROSS JOIN LATERAL (
   SELECT
@@ -109,9 +137,9 @@ WHERE w.id = %(id)s AND w.colony = %(colony)s;
 
 -- name: list_workflows
 -- A page of workflows, newest first, each with its processes by state.
-SELECT w.*, c.*
+SELECT w.id, w.colony, w.sequence, w.label, w.initiator, w.initiator_name, w.submitted_at, c.*
 FROM (
-  SELECT *
+  SELECT id, colony, sequence, label, initiator, initiator_name, submitted_at
   FROM workflow
   WHERE
     colony = %(colony)s

@@ -2,38 +2,24 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
-from servicekit.failures import AlreadyExists, FailedPrecondition, NotFound
-from servicekit.postgres import Connection, Database, Queries
+from servicekit.failures import FailedPrecondition
+from servicekit.postgres import Connection, Database
 from services.scheduler.domain.endings import Prior
 from services.scheduler.domain.ports import Allow, Decide
-from services.scheduler.domain.records import (
-    Assigned,
-    AttemptRef,
-    Changes,
-    Ending,
-    Entered,
-    ExecutorProfile,
-    Live,
-    Place,
-    Submission,
-)
-from services.scheduler.domain.states import FINAL, LEGAL, Outcome, Reason, State
+from services.scheduler.domain.records import Assigned, AttemptRef, Changes, Entered, ExecutorProfile, Live, Over, Submission
+from services.scheduler.domain.states import FINAL, Outcome, State
+from services.scheduler.store.ending import end
+from services.scheduler.store.entering import enter
 from services.scheduler.store.rows import live_of
+from services.scheduler.store.sql import WRITES as SQL
+from services.scheduler.store.sql import no_process, no_workflow
 
-SQL = Queries("services.scheduler.store")
-
-
-def no_process(process_id: UUID) -> NotFound:
-    """The answer for a process that is not in this colony, wherever it is."""
-    return NotFound(f"no process {process_id} in this colony", reason="PROCESS_NOT_FOUND")
-
-
-def no_workflow(workflow_id: UUID) -> NotFound:
-    """The answer for a workflow that is not in this colony, wherever it is."""
-    return NotFound(f"no workflow {workflow_id} in this colony", reason="WORKFLOW_NOT_FOUND")
+MIB = 1024 * 1024
+# What goes into one answer besides the first process; clients take 64 MiB.
+MAX_ANSWER_BYTES = 16 * MIB
 
 
 class Transitions:
@@ -48,7 +34,7 @@ class Transitions:
         Raises:
             AlreadyExists: the request id was used for something else.
         """
-        return await self._database.run(lambda connection: _enter(connection, submission))
+        return await self._database.run(lambda connection: enter(connection, submission))
 
     async def request(self, colony: str, actor: str, request_id: str) -> Sequence[UUID]:
         """The processes that a request id gave; none if it was never committed."""
@@ -59,10 +45,21 @@ class Transitions:
             row = await cursor.fetchone()
         return row["process_ids"] if row else ()
 
+    async def ping(self) -> None:
+        """Whether Postgres answers.
+
+        Raises:
+            Unavailable: it does not.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(SQL["ping"])
+
     async def assign(
         self, colony: str, executor: ExecutorProfile, ids: Sequence[UUID], at: datetime
-    ) -> list[Assigned]:
-        """Begins attempts of those processes that are still ready, most urgent first."""
+    ) -> tuple[list[Assigned], list[UUID]]:
+        """Begins attempts of those processes that are still ready, most urgent first. What does not go into one answer with
+        them is left, and returned beside them.
+        """
         parameters = {
             "colony": colony,
             "ids": list(ids),
@@ -71,16 +68,25 @@ class Transitions:
             "at": at,
         }
 
-        async def work(connection: Connection) -> list[Assigned]:
+        async def work(connection: Connection) -> tuple[list[Assigned], list[UUID]]:
+            fitting, left = await _fitting(connection, ids)
+            parameters["ids"] = fitting
             rows = await (await connection.execute(SQL["assign"], parameters)).fetchall()
             with_parents = [row["id"] for row in rows if row["workflow_id"] is not None]
             inputs = await read_inputs(connection, with_parents)
-            return [Assigned(live_of(row), row["spec"], inputs[row["id"]]) for row in rows]
+            return [Assigned(live_of(row), row["spec"], inputs[row["id"]]) for row in rows], left
 
         return await self._database.run(work)
 
     async def end(
-        self, colony: str, refs: Sequence[AttemptRef], decide: Decide, at: datetime, *, must_exist: bool = False
+        self,
+        colony: str,
+        refs: Sequence[AttemptRef],
+        decide: Decide,
+        at: datetime,
+        *,
+        must_exist: bool = False,
+        skip_locked: bool = False,
     ) -> tuple[Changes, dict[UUID, State]]:
         """Ends attempts or processes as `decide` says, and all that follows for children and descendants.
 
@@ -90,9 +96,10 @@ class Transitions:
             decide: called with each locked row and the attempt as recorded; what it raises undoes everything.
             at: now.
             must_exist: whether a process that is not there is an error, or of no consequence.
+            skip_locked: rows that another transaction is at are left out.
 
         Returns:
-            What changed, and the state that each process has now.
+            What changed, and the state that each process has now; without those that are not there or were left out.
 
         Raises:
             NotFound: with `must_exist`, no such process in this colony.
@@ -100,7 +107,8 @@ class Transitions:
 
         async def work(connection: Connection) -> tuple[Changes, dict[UUID, State]]:
             parameters = {"ids": [ref.process_id for ref in refs], "colony": colony}
-            rows = await (await connection.execute(SQL["lock_processes"], parameters)).fetchall()
+            query = SQL["lock_free_processes" if skip_locked else "lock_processes"]
+            rows = await (await connection.execute(query, parameters)).fetchall()
             lives = {row["id"]: live_of(row) for row in rows}
             if must_exist:
                 for ref in refs:
@@ -115,7 +123,7 @@ class Transitions:
             ]
             states = {live.id: live.state for live in lives.values()}
             states.update({ending.id: ending.to_state for ending in endings})
-            return await _end(connection, lives, endings, at), states
+            return await end(connection, lives, endings, at), states
 
         return await self._database.run(work)
 
@@ -134,7 +142,8 @@ class Transitions:
             rows = await (await connection.execute(SQL["lock_workflow"], parameters)).fetchall()
             lives = {row["id"]: live_of(row) for row in rows}
             endings = [ending for live in lives.values() if (ending := decide(live, None)) is not None]
-            return await _end(connection, lives, endings, at)
+            # All that is open is here: to look for descendants would cost the square of the workflow's size.
+            return await end(connection, lives, endings, at, descendants=False)
 
         return await self._database.run(work)
 
@@ -191,6 +200,18 @@ class Transitions:
                 rows += await (await connection.execute(SQL["read_children"], parameters)).fetchall()
         return [live_of(row) for row in rows]
 
+    async def over(self, ids: Sequence[UUID]) -> list[Over]:
+        """The attempts of these processes that have ended."""
+        async with self._database.transaction() as connection:
+            rows = await (await connection.execute(SQL["read_over"], {"ids": list(ids)})).fetchall()
+        return [Over(row["process_id"], row["number"], row["executor_id"]) for row in rows]
+
+    async def workflow_ids(self, workflow_id: UUID) -> list[UUID]:
+        """The ids of a workflow's processes."""
+        async with self._database.transaction() as connection:
+            rows = await (await connection.execute(SQL["workflow_processes"], {"id": workflow_id})).fetchall()
+        return [row["id"] for row in rows]
+
     async def open_page(self, after: int, limit: int) -> list[Live]:
         """Open processes of all colonies in submission order, for a rebuild of the queue."""
         async with self._database.transaction() as connection:
@@ -199,14 +220,17 @@ class Transitions:
 
     async def purge(self, colony: str, *, page: int = 1_000) -> None:
         """Deletes all of a removed colony, a page at a time, so that no lock is held for long."""
-        while True:
-            async with self._database.transaction() as connection:
-                cursor = await connection.execute(SQL["purge_page"], {"colony": colony, "limit": page})
-                ids = [row["id"] for row in await cursor.fetchall()]
-                if not ids:
-                    await connection.execute(SQL["purge_rest"], {"colony": colony})
-                    return
-                await connection.execute(SQL["delete_processes"], {"ids": ids})
+
+        async def work(connection: Connection) -> int:
+            cursor = await connection.execute(SQL["purge_page"], {"colony": colony, "limit": page})
+            ids = [row["id"] for row in await cursor.fetchall()]
+            await connection.execute(SQL["delete_processes"], {"ids": ids})
+            if not ids:
+                await connection.execute(SQL["purge_rest"], {"colony": colony})
+            return len(ids)
+
+        while await self._database.run(work):
+            pass
 
 
 async def read_inputs(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, list[bytes]]:
@@ -218,83 +242,18 @@ async def read_inputs(connection: Connection, ids: Sequence[UUID]) -> dict[UUID,
     return inputs
 
 
-async def _enter(connection: Connection, submission: Submission) -> Entered:
-    ids = [process.id for process in submission.processes]
-    request = {"colony": submission.colony, "actor": submission.actor, "request_id": submission.request_id}
-    common = {
-        "colony": submission.colony,
-        "workflow_id": submission.workflow_id,
-        "initiator": submission.account.identity,
-        "initiator_name": submission.account.name,
-        "actor": submission.actor,
-        "at": submission.at,
-    }
-    taken = await connection.execute(
-        SQL["claim_request"], {**request, **common, "digest": submission.digest, "process_ids": ids}
-    )
-    if await taken.fetchone() is None:
-        return await _entered_before(connection, submission, request)
-    if submission.workflow_id is not None:
-        await connection.execute(
-            SQL["insert_workflow"], {**common, "id": submission.workflow_id, "label": submission.label}
-        )
-    specs = [process.spec for process in submission.processes]
-    cursor = await connection.execute(
-        SQL["insert_processes"],
-        {
-            **common,
-            "ids": ids,
-            "node_names": [spec.node_name for spec in specs],
-            "func_names": [spec.func_name for spec in specs],
-            "executor_types": [spec.executor_type for spec in specs],
-            "executor_names": [",".join(spec.executor_names) for spec in specs],
-            "locations": [spec.location for spec in specs],
-            "labels": [spec.label for spec in specs],
-            "priority_times": [process.priority_time for process in submission.processes],
-            "max_wait_ms": [spec.max_wait_ms for spec in specs],
-            "max_exec_ms": [spec.max_exec_ms for spec in specs],
-            "max_retries": [spec.max_retries for spec in specs],
-            "specs": [spec.body for spec in specs],
-            "pending_parents": [process.pending_parents for process in submission.processes],
-        },
-    )
-    sequences = {row["id"]: row["sequence"] for row in await cursor.fetchall()}
-    if submission.edges:
-        await connection.execute(
-            SQL["insert_edges"],
-            {
-                "children": [edge.child for edge in submission.edges],
-                "positions": [edge.position for edge in submission.edges],
-                "parents": [edge.parent for edge in submission.edges],
-                "selectors": [edge.selector for edge in submission.edges],
-                "ks": [edge.k for edge in submission.edges],
-                "ns": [edge.n for edge in submission.edges],
-            },
-        )
-    ready = [
-        Place(
-            process.id,
-            submission.colony,
-            sequences[process.id],
-            process.spec.executor_type,
-            process.spec.executor_names,
-            process.spec.location,
-            process.priority_time,
-            submission.at + timedelta(milliseconds=process.spec.max_wait_ms) if process.spec.max_wait_ms else None,
-        )
-        for process in submission.processes
-        if process.id in sequences
-    ]
-    return Entered(submission.workflow_id, ids, Changes(ready=ready))
-
-
-async def _entered_before(connection: Connection, submission: Submission, request: dict[str, str]) -> Entered:
-    row = await (await connection.execute(SQL["read_request"], request)).fetchone()
-    assert row is not None, "a request id that is taken has a committed row"
-    if bytes(row["digest"]) != submission.digest:
-        msg = f"request_id {submission.request_id} was used for another submit"
-        raise AlreadyExists(msg, reason="REQUEST_ID_REUSED")
-    return Entered(row["workflow_id"], row["process_ids"], Changes())
+async def _fitting(connection: Connection, ids: Sequence[UUID]) -> tuple[list[UUID], list[UUID]]:
+    """The first of these processes, as many as go into one answer but at least one, and the others."""
+    if len(ids) == 1:
+        return list(ids), []
+    rows = await (await connection.execute(SQL["measure"], {"ids": list(ids)})).fetchall()
+    sizes = {row["id"]: row["bytes"] for row in rows}
+    total = 0
+    for position, process_id in enumerate(ids):
+        total += sizes.get(process_id, 0)
+        if position and total > MAX_ANSWER_BYTES:
+            return list(ids[:position]), list(ids[position:])
+    return list(ids), []
 
 
 def _is_past(live: Live | None, ref: AttemptRef) -> bool:
@@ -318,109 +277,3 @@ async def _lock_workflow_row(
     if row is None:
         raise no_workflow(workflow_id)
     allow(row["initiator"])
-
-
-async def _end(connection: Connection, lives: dict[UUID, Live], endings: Sequence[Ending], at: datetime) -> Changes:
-    """Writes endings of locked rows and what follows from them."""
-    changes = Changes()
-    if not endings:
-        return changes
-    await _write(connection, lives, endings, at)
-    for ending in endings:
-        live = lives[ending.id]
-        changes.touched.update({live.id, live.workflow_id} if live.workflow_id else {live.id})
-        if live.state is State.RUNNING:
-            changes.released.append(live)
-        elif live.is_ready:
-            changes.withdrawn.append(live.place)
-        if ending.to_state is State.WAITING:
-            changes.ready.append(_again(live, at))
-    in_workflows = [ending for ending in endings if lives[ending.id].workflow_id is not None]
-    successes = [ending.id for ending in in_workflows if ending.to_state is State.SUCCESSFUL]
-    if successes:
-        await _unlock(connection, successes, at, changes)
-    failures = [ending.id for ending in in_workflows if ending.to_state is State.FAILED]
-    await _end_descendants(connection, failures, State.FAILED, Reason.PARENT_FAILED, at, changes)
-    cancelled = [ending.id for ending in in_workflows if ending.to_state is State.CANCELLED]
-    await _end_descendants(connection, cancelled, State.CANCELLED, Reason.PARENT_CANCELLED, at, changes)
-    return changes
-
-
-def _again(live: Live, at: datetime) -> Place:
-    deadline = at + timedelta(milliseconds=live.max_wait_ms) if live.max_wait_ms else None
-    return Place(
-        live.id,
-        live.colony,
-        live.sequence,
-        live.executor_type,
-        live.executor_names,
-        live.location,
-        live.priority_time,
-        deadline,
-    )
-
-
-async def _write(connection: Connection, lives: dict[UUID, Live], endings: Sequence[Ending], at: datetime) -> None:
-    for ending in endings:
-        assert (lives[ending.id].state, ending.to_state) in LEGAL, (lives[ending.id].state, ending)
-    await connection.execute(
-        SQL["end_processes"],
-        {
-            "ids": [ending.id for ending in endings],
-            "from_states": [lives[ending.id].state for ending in endings],
-            "to_states": [ending.to_state for ending in endings],
-            "outcomes": [ending.outcome for ending in endings],
-            "retries": [int(ending.counts_as_retry) for ending in endings],
-            "actors": [ending.actor for ending in endings],
-            "reasons": [ending.reason.value for ending in endings],
-            "at": at,
-        },
-    )
-    async with connection.pipeline():
-        for ending in endings:
-            if ending.outputs is not None:
-                await connection.execute(SQL["store_outputs"], {"id": ending.id, "outputs": ending.outputs})
-            if ending.errors:
-                await connection.execute(SQL["store_errors"], {"id": ending.id, "errors": ending.errors})
-
-
-async def _unlock(connection: Connection, parents: Sequence[UUID], at: datetime, changes: Changes) -> None:
-    """Children that now have no parent left to wait for become ready, or fail for want of an output."""
-    rows = await (await connection.execute(SQL["unlock_children"], {"parents": list(parents), "at": at})).fetchall()
-    lives = {row["id"]: live_of(row) for row in rows}
-    if not lives:
-        return
-    cursor = await connection.execute(SQL["missing_outputs"], {"children": list(lives)})
-    missing: dict[UUID, list[str]] = defaultdict(list)
-    for row in await cursor.fetchall():
-        missing[row["child_id"]].append(
-            f"parent {row['parent']!r} closed with {row['count']} outputs; there is no output {row['index']}"
-        )
-    changes.ready += [live.place for live in lives.values() if live.id not in missing]
-    if missing:
-        endings = [Ending(child, State.FAILED, Reason.MISSING_OUTPUT, "", errors=errors) for child, errors in missing.items()]
-        await _write(connection, lives, endings, at)
-        changes.touched.update(missing)
-        await _end_descendants(connection, list(missing), State.FAILED, Reason.PARENT_FAILED, at, changes)
-
-
-_DESCENDANT_ERRORS = {
-    State.FAILED: "not run: %s failed",
-    State.CANCELLED: "not run: %s was cancelled",
-}
-
-
-async def _end_descendants(
-    connection: Connection, roots: Sequence[UUID], to_state: State, reason: Reason, at: datetime, changes: Changes
-) -> None:
-    if not roots:
-        return
-    parameters = {
-        "roots": list(roots),
-        "to_state": to_state,
-        "reason": reason.value,
-        "error": _DESCENDANT_ERRORS[to_state],
-        "at": at,
-    }
-    rows = await (await connection.execute(SQL["end_descendants"], parameters)).fetchall()
-    changes.touched.update(row["process_id"] for row in rows)

@@ -7,7 +7,8 @@
 --   withdraw  [[lane, [index, ...], member], ...]           take out of the lane
 --   disarm    [timer, ...]                                  forget
 --   arm       [[timer, ms], ...]                            set, also when it is set already
---   keep      [[timer, ms], ...]                            set, unless it is set for later already
+--   keep      [[timer, ms], ...]                            set, unless it is set already
+--   offer     [[offer, lease, ms], ...]                     set the offer, unless it or the lease is set already
 --   ready     [[lane, [index, ...], [score, member, ...]], ...]   put into the lane
 -- For each lane that grew, "lane\ncount" is published on the colony's ready channel.
 
@@ -31,7 +32,12 @@ for _, entry in ipairs(changes.arm or {}) do
   redis.call('ZADD', timers, entry[2], entry[1])
 end
 for _, entry in ipairs(changes.keep or {}) do
-  redis.call('ZADD', timers, 'GT', entry[2], entry[1])
+  redis.call('ZADD', timers, 'NX', entry[2], entry[1])
+end
+for _, entry in ipairs(changes.offer or {}) do
+  if not redis.call('ZSCORE', timers, entry[2]) then
+    redis.call('ZADD', timers, 'NX', entry[3], entry[1])
+  end
 end
 
 local grown = 0

@@ -40,6 +40,8 @@ CREATE TABLE process (
   max_retries integer NOT NULL,
   -- The serialised FunctionSpec: never opened here.
   spec bytea NOT NULL,
+  -- The same without user data, for lists; empty where that is all of it.
+  summary bytea NOT NULL,
   state smallint NOT NULL,
   pending_parents integer NOT NULL,
   attempt integer NOT NULL DEFAULT 0,
@@ -53,11 +55,13 @@ CREATE TABLE process (
   ready_at timestamptz,
   started_at timestamptz,
   ended_at timestamptz,
-  -- Serialised Values.
+  -- Serialised Values, and their size together.
   outputs bytea[] NOT NULL DEFAULT '{}',
+  output_bytes bigint NOT NULL DEFAULT 0,
   errors text[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 80);
 CREATE INDEX process_by_colony ON process (colony, sequence);
+CREATE INDEX process_by_label ON process (colony, label, sequence) WHERE label <> '';
 CREATE INDEX process_by_workflow ON process (workflow_id, sequence) WHERE workflow_id IS NOT NULL;
 -- What the queue is rebuilt from, and what lists of open processes read.
 CREATE INDEX process_open ON process (sequence) WHERE state IN (1, 2);
@@ -87,8 +91,8 @@ CREATE TABLE attempt (
   PRIMARY KEY (process_id, number)
 );
 
--- Every transition, written in the transaction that makes it. `xid` orders lines for readers that follow: what a transaction
--- wrote is read once no older transaction can still add lines before it.
+-- Every transition, written in the transaction that makes it, under the process's row lock: the lines of one process are in the
+-- order of `id`. Across processes only `xid` tells when nothing can come before any more: once no older transaction is open.
 CREATE TABLE ledger (
   id bigint GENERATED ALWAYS AS IDENTITY,
   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -102,7 +106,7 @@ CREATE TABLE ledger (
   actor text NOT NULL,
   reason text NOT NULL
 );
-CREATE INDEX ledger_by_process ON ledger (process_id, xid, id);
+CREATE INDEX ledger_by_process ON ledger (process_id, id);
 CREATE INDEX ledger_by_workflow ON ledger (workflow_id, xid, id) WHERE workflow_id IS NOT NULL;
 
 CREATE TABLE attribute (
@@ -123,5 +127,5 @@ CREATE TABLE log (
   at timestamptz NOT NULL,
   message text NOT NULL
 );
-CREATE INDEX log_by_process ON log (process_id, xid, id);
+CREATE INDEX log_by_process ON log (process_id, id);
 CREATE INDEX log_by_executor ON log (colony, executor_name, xid, id);

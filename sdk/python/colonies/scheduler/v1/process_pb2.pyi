@@ -79,7 +79,9 @@ class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     ATTEMPT_OUTCOME_CANCELLED: _AttemptOutcome.ValueType  # 5
     """The process was cancelled."""
     ATTEMPT_OUTCOME_UNDELIVERED: _AttemptOutcome.ValueType  # 6
-    """It never reached its executor, whose call had ended; does not count as a retry."""
+    """It was never confirmed by its executor, by heartbeat or close, or the call that was to bring it had ended: it may never have
+    arrived. Up to three times this does not count as a retry.
+    """
 
 class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
     """How an attempt ended."""
@@ -97,7 +99,9 @@ ATTEMPT_OUTCOME_LOST: AttemptOutcome.ValueType  # 4
 ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 5
 """The process was cancelled."""
 ATTEMPT_OUTCOME_UNDELIVERED: AttemptOutcome.ValueType  # 6
-"""It never reached its executor, whose call had ended; does not count as a retry."""
+"""It was never confirmed by its executor, by heartbeat or close, or the call that was to bring it had ended: it may never have
+arrived. Up to three times this does not count as a retry.
+"""
 Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
 class _AttributeKind:
@@ -183,7 +187,7 @@ class Process(_message.Message):
     """The workflow it belongs to; empty for none."""
     @_builtins.property
     def spec(self) -> _spec_pb2.FunctionSpec:
-        """What was submitted, byte for byte. In lists without args, kwargs and filesystem."""
+        """What was submitted, byte for byte. In lists without args, kwargs, env and filesystem."""
 
     @_builtins.property
     def submission_time(self) -> _timestamp_pb2.Timestamp:

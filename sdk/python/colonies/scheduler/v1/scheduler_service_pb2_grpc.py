@@ -186,7 +186,8 @@ class SchedulerServiceServicer:
         Of all the processes that the caller may run, it gets those with the lowest priority time. An empty response means that
         nothing was ready in time: call again. Every assignment is a new attempt with a lease: close it or send a heartbeat before
         `lease_ms` are over, else the process goes to somebody else. Execution is at least once; the effect is once, because only
-        the newest attempt can close.
+        the newest attempt can close. An answer holds at most about 16 MiB besides its first process, whose inputs may be 32 MiB:
+        let your client receive 64 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -226,7 +227,7 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListProcesses(self, request, context):
-        """Processes, newest first, without their arguments, inputs and outputs.
+        """Processes, newest first, without their arguments, environment, inputs and outputs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

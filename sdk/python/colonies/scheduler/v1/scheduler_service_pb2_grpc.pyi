@@ -60,7 +60,8 @@ class SchedulerServiceStub:
     Of all the processes that the caller may run, it gets those with the lowest priority time. An empty response means that
     nothing was ready in time: call again. Every assignment is a new attempt with a lease: close it or send a heartbeat before
     `lease_ms` are over, else the process goes to somebody else. Execution is at least once; the effect is once, because only
-    the newest attempt can close.
+    the newest attempt can close. An answer holds at most about 16 MiB besides its first process, whose inputs may be 32 MiB:
+    let your client receive 64 MiB.
     """
     CloseProcesses: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.CloseProcessesRequest, _scheduler_service_pb2.CloseProcessesResponse]
     """Ends attempts of the caller, all or none, as successful or failed.
@@ -84,7 +85,7 @@ class SchedulerServiceStub:
       * NOT_FOUND: no such process in this colony.
     """
     ListProcesses: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListProcessesRequest, _scheduler_service_pb2.ListProcessesResponse]
-    """Processes, newest first, without their arguments, inputs and outputs."""
+    """Processes, newest first, without their arguments, environment, inputs and outputs."""
     GetProcessHistory: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetProcessHistoryRequest, _scheduler_service_pb2.GetProcessHistoryResponse]
     """Everything that happened to a process: every attempt, every state change.
 
@@ -208,7 +209,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     Of all the processes that the caller may run, it gets those with the lowest priority time. An empty response means that
     nothing was ready in time: call again. Every assignment is a new attempt with a lease: close it or send a heartbeat before
     `lease_ms` are over, else the process goes to somebody else. Execution is at least once; the effect is once, because only
-    the newest attempt can close.
+    the newest attempt can close. An answer holds at most about 16 MiB besides its first process, whose inputs may be 32 MiB:
+    let your client receive 64 MiB.
     """
     CloseProcesses: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.CloseProcessesRequest, _scheduler_service_pb2.CloseProcessesResponse]  # type: ignore[assignment]
     """Ends attempts of the caller, all or none, as successful or failed.
@@ -232,7 +234,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
       * NOT_FOUND: no such process in this colony.
     """
     ListProcesses: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListProcessesRequest, _scheduler_service_pb2.ListProcessesResponse]  # type: ignore[assignment]
-    """Processes, newest first, without their arguments, inputs and outputs."""
+    """Processes, newest first, without their arguments, environment, inputs and outputs."""
     GetProcessHistory: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetProcessHistoryRequest, _scheduler_service_pb2.GetProcessHistoryResponse]  # type: ignore[assignment]
     """Everything that happened to a process: every attempt, every state change.
 
@@ -371,7 +373,8 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         Of all the processes that the caller may run, it gets those with the lowest priority time. An empty response means that
         nothing was ready in time: call again. Every assignment is a new attempt with a lease: close it or send a heartbeat before
         `lease_ms` are over, else the process goes to somebody else. Execution is at least once; the effect is once, because only
-        the newest attempt can close.
+        the newest attempt can close. An answer holds at most about 16 MiB besides its first process, whose inputs may be 32 MiB:
+        let your client receive 64 MiB.
         """
 
     @_abc_1.abstractmethod
@@ -419,7 +422,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_service_pb2.ListProcessesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_service_pb2.ListProcessesResponse, _abc.Awaitable[_scheduler_service_pb2.ListProcessesResponse]]:
-        """Processes, newest first, without their arguments, inputs and outputs."""
+        """Processes, newest first, without their arguments, environment, inputs and outputs."""
 
     @_abc_1.abstractmethod
     def GetProcessHistory(

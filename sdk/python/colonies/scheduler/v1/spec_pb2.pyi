@@ -228,7 +228,9 @@ class Conditions(_message.Message):
 
     @_builtins.property
     def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]:
-        """Parents in the workflow, in the order in which their outputs become the input. Empty outside a workflow. At most 10 000."""
+        """Parents in the workflow, in the order in which their outputs become the input. Empty outside a workflow. At most 10 000.
+        A process whose input would be more than 32 MiB fails with INPUT_TOO_LARGE.
+        """
 
     @_builtins.property
     def gpu(self) -> Global___Gpu:

@@ -85,7 +85,7 @@ format: $(VENV)/.dev ## Format the sources
 
 .PHONY: baseline
 baseline: node_modules/.stamp ## At a release: record the protos that later ones must not break
-	npx --no-install buf build -o protos/baseline.binpb
+	npx --no-install buf build --exclude-source-info -o protos/baseline.binpb
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure, with the machine's limits in the same run

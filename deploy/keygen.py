@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 from colonies.keys import PrivateKey
-
 from deploy.local.files import write_atomically
 from deploy.local.settings import SERVICES
 

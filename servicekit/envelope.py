@@ -83,9 +83,7 @@ class RequestType:
             found = _Envelope.FromString(body)
         except DecodeError as error:
             raise _not_a_message() from error
-        return Envelope(
-            found.colony_name, found.on_behalf_of if self._has_on_behalf_of else "", self._has_on_behalf_of
-        )
+        return Envelope(found.colony_name, found.on_behalf_of if self._has_on_behalf_of else "", self._has_on_behalf_of)
 
     def parse(self, body: bytes) -> Message:
         """The whole request.

@@ -32,8 +32,6 @@ class RedisNonces:
     async def claim(self, identity: str, nonce: str) -> bool:
         with translated():
             mine = os.urandom(8).hex()
-            first = await self._redis.set(
-                f"colonies:nonce:{identity}:{nonce}", mine, nx=True, get=True, px=REMEMBERED_MS
-            )
+            first = await self._redis.set(f"colonies:nonce:{identity}:{nonce}", mine, nx=True, get=True, px=REMEMBERED_MS)
         # The client library repeats a command whose connection broke: finding one's own claim is no replay.
         return first is None or first == mine

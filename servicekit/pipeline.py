@@ -256,9 +256,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
             try:
                 while True:
                     following = following or asyncio.ensure_future(anext(responses, None))
-                    await asyncio.wait(
-                        (following, cut, draining), timeout=RECHECK_S, return_when=asyncio.FIRST_COMPLETED
-                    )
+                    await asyncio.wait((following, cut, draining), timeout=RECHECK_S, return_when=asyncio.FIRST_COMPLETED)
                     if draining.done():
                         msg = "this replica is shutting down; open the stream again"
                         raise Unavailable(msg, reason="DRAINING", retry_delay_s=0.1)

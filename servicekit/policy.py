@@ -40,9 +40,7 @@ class Policy:
         """
         document = tomllib.loads(resources.files("servicekit").joinpath("policy.toml").read_text(encoding="utf-8"))
         public = frozenset(document.pop("public")["services"])
-        rules = {
-            f"/{service}/{method}": _rule(words) for service, table in document.items() for method, words in table.items()
-        }
+        rules = {f"/{service}/{method}": _rule(words) for service, table in document.items() for method, words in table.items()}
         return cls(rules, public)
 
 

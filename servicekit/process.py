@@ -199,9 +199,7 @@ def _is_loopback(listen: str) -> bool:
 S = TypeVar("S", bound=ServiceSettings)
 
 
-def main(
-    name: str, settings_type: type[S], compose: Callable[[Process, S], Awaitable[None]]
-) -> NoReturn:
+def main(name: str, settings_type: type[S], compose: Callable[[Process, S], Awaitable[None]]) -> NoReturn:
     """Entry point of a service: reads the settings, composes, serves. Never returns."""
     try:
         settings = settings_type.model_validate({})

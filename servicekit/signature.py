@@ -98,9 +98,7 @@ class Join:
     name: str
 
 
-def check_join(
-    join: Join, *, field: str, public_key: bytes, signature: bytes, time_ms: int, now_ms: int
-) -> str:
+def check_join(join: Join, *, field: str, public_key: bytes, signature: bytes, time_ms: int, now_ms: int) -> str:
     """The identity that agreed to this membership.
 
     Args:

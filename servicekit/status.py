@@ -61,9 +61,7 @@ def failure_of(error: RpcError, *, field_prefix: str = "") -> failures.Failure:
     """
     kind = KINDS.get(error.code)
     if kind is failures.InvalidArgument and error.violations:
-        return failures.InvalidArgument(
-            [failures.Violation(field_prefix + v.field, v.description) for v in error.violations]
-        )
+        return failures.InvalidArgument([failures.Violation(field_prefix + v.field, v.description) for v in error.violations])
     if kind is failures.ResourceExhausted or kind is failures.Unavailable:
         delay = 0.5 if error.retry_delay is None else error.retry_delay
         return kind(str(error), reason=error.reason, metadata=error.metadata, retry_delay_s=delay)

@@ -4,6 +4,7 @@ With --check nothing is written: the exit code says whether the committed stubs 
 """
 
 import filecmp
+import os
 import re
 import shutil
 import sys
@@ -70,6 +71,8 @@ def generated(folder: Path) -> set[Path]:
 
 def main() -> None:
     """Generates, or compares with --check."""
+    # protoc finds its plug-ins by name: those that were installed beside this interpreter.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         generate(fresh)

@@ -52,9 +52,7 @@ def _render(discovery: str, services: Mapping[str, Mapping[str, str]], whole: Ma
     for service, facts in services.items():
         found_by = _fill(discovery, {"service": service, **facts})
         routes.append(_fill("route.yaml", {"service": service}))
-        clusters.append(
-            _fill("cluster.yaml", {"service": service, "discovery": indent(found_by, " " * _DISCOVERY_INDENT)})
-        )
+        clusters.append(_fill("cluster.yaml", {"service": service, "discovery": indent(found_by, " " * _DISCOVERY_INDENT)}))
     return (
         _fill(
             "envoy.yaml",

@@ -16,7 +16,7 @@ from deploy.local.stack import Stack
 def main(arguments: list[str]) -> int:
     """Runs the stack that standard input describes."""
     # Children must not hold the lock, or it would outlive its owner.
-    os.set_inheritable(int(arguments[0]), False)  # noqa: FBT003
+    os.set_inheritable(int(arguments[0]), False)
     settings = StackSettings.from_json(sys.stdin.read())
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -226,9 +226,7 @@ def _state_of_owner(layout: Layout) -> StackState:
     raise StackError(msg)
 
 
-def _await_ready(
-    layout: Layout, settings: StackSettings, alive: Callable[[], bool], on_progress: OnProgress
-) -> StackState:
+def _await_ready(layout: Layout, settings: StackSettings, alive: Callable[[], bool], on_progress: OnProgress) -> StackState:
     teller = _Teller(on_progress)
     deadline = time.monotonic() + settings.ready_seconds + _GRACE_SECONDS
     while True:

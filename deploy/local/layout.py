@@ -8,7 +8,6 @@ from pathlib import Path
 
 from colonies.errors import KeyFileError
 from colonies.keys import PrivateKey
-
 from deploy.local.accounts import check_reachable, embedded_account, passage
 from deploy.local.errors import StackError, describe_os_error
 from deploy.local.files import write_atomically

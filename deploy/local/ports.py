@@ -83,7 +83,7 @@ def _try_bind(host: str, port: int) -> None:
 def _by_whom(port: int) -> str:
     """` by NAME (pid N)` as far as it can be told; another user's process stays nameless to an ordinary user."""
     try:
-        import psutil  # noqa: PLC0415 - a nicety; the message does without it
+        import psutil
     except ImportError:
         return ""
     with suppress(psutil.Error, OSError):

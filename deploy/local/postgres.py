@@ -168,9 +168,7 @@ class Postgres(EmbeddedServer):
                 # Sent as a verifier: the password itself appears in no statement and in no log.
                 verifier = connection.pgconn.encrypt_password(password, ROLE.encode(), b"scram-sha-256").decode()
                 connection.execute(
-                    sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(
-                        sql.Identifier(ROLE), sql.Literal(verifier)
-                    )
+                    sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(verifier))
                 )
             if connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
                 connection.execute(

@@ -18,7 +18,7 @@ _LEFTOVER_SECONDS = 3.0
 class Service:
     """One replica of a service. `start` only launches it: services wait for one another, so none waits for them."""
 
-    def __init__(  # noqa: PLR0913 - each is one fact about the process
+    def __init__(
         self,
         service: str,
         number: int,

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import colonies
-
 import deploy
 from deploy.local.envoy import EnvoyFrontDoor
 from deploy.local.errors import StackError, describe_os_error
@@ -68,9 +67,7 @@ class Stack:
         if redis_url is None:
             valkey = Valkey(layout.root / "valkey", log=layout.log("valkey"))
             foundations.append(valkey)
-        front_door = EnvoyFrontDoor(
-            layout.root / "envoy", host=settings.host, port=settings.port, log=layout.log("envoy")
-        )
+        front_door = EnvoyFrontDoor(layout.root / "envoy", host=settings.host, port=settings.port, log=layout.log("envoy"))
         # An Envoy that a crashed run left behind is ended before its port is looked at.
         front_door.end_leftovers()
         check_front_door(settings.host, settings.port)
@@ -84,9 +81,7 @@ class Stack:
                     "COLONIES_REDIS_URL": redis_url or (valkey.url() if valkey else ""),
                     "COLONIES_SERVER_OWNER": identities[SERVER_OWNER_KEY],
                     "COLONIES_SERVICE_KEY_FILE": str(layout.key(f"service-{service}")),
-                    "COLONIES_SERVICE_IDENTITIES": ",".join(
-                        f"{each}={identities[f'service-{each}']}" for each in SERVICES
-                    ),
+                    "COLONIES_SERVICE_IDENTITIES": ",".join(f"{each}={identities[f'service-{each}']}" for each in SERVICES),
                     # Services meet through the front door, where replicas come and go without anybody being told.
                     "COLONIES_AUTH_ADDRESS": _dialable(front_door.address),
                     "COLONIES_REGISTRY_ADDRESS": _dialable(front_door.address),
@@ -119,7 +114,7 @@ class Stack:
             if service not in SERVICES:
                 msg = f"there is no service {service!r}; the services are {', '.join(SERVICES)}"
                 raise StackError(msg)
-            if not 1 <= count <= 64:  # noqa: PLR2004
+            if not 1 <= count <= 64:
                 msg = f"{service} cannot have {count} replicas: choose 1 to 64"
                 raise StackError(msg)
 

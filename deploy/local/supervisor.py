@@ -130,9 +130,7 @@ class Keeper:
 class Supervisor:
     """Runs a plan until told to stop."""
 
-    def __init__(
-        self, plan: StackPlan, stopping: threading.Event, changed: Callable[[str, list[ProcessStatus]], None]
-    ) -> None:
+    def __init__(self, plan: StackPlan, stopping: threading.Event, changed: Callable[[str, list[ProcessStatus]], None]) -> None:
         """`changed` is called with the phase and the processes whenever either is different."""
         self._plan = plan
         self._stopping = stopping

@@ -117,8 +117,7 @@ def unreduced(signature_hex: str) -> str:
 def bad_calls() -> list[Vector]:
     """Calls that must be refused, with the reason that the error carries."""
     missing = [
-        call(f"without_{header}", headers={header: None}, error="SIGNATURE_MISSING")
-        for header in (KEY, TIME, NONCE, SIGNATURE)
+        call(f"without_{header}", headers={header: None}, error="SIGNATURE_MISSING") for header in (KEY, TIME, NONCE, SIGNATURE)
     ]
     malformed: list[tuple[str, str, str]] = [
         ("upper_case_key", KEY, ALICE.public.hex().upper()),

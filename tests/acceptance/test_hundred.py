@@ -19,9 +19,7 @@ async def test_all_come_out_and_nothing_runs_twice(installation: World) -> None:
     async with installation.client() as client:
 
         async def submit() -> pb.SubmitWorkflowResponse:
-            request = pb.SubmitWorkflowRequest(
-                colony_name="dev", request_id=str(uuid.uuid4()), workflow=paper_workflow()
-            )
+            request = pb.SubmitWorkflowRequest(colony_name="dev", request_id=str(uuid.uuid4()), workflow=paper_workflow())
             return await client.scheduler.SubmitWorkflow(request)
 
         submitted = await asyncio.gather(*(submit() for _ in range(WORKFLOWS)))

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.world import World
 
 # As printed in section 3.1, with its slips of names mended: one object is gen_nums, and sum sums.
-SNIPPET = '''
+SNIPPET = """
 from colonies import ColoniesWorkflow, Function
 
 gen_nums = Function(gen_data, colonyid, executortype="edge")
@@ -25,7 +25,7 @@ gen_nums >> square2
 [square1, square2] >> sum
 res = wf.execute()
 print(res)
-'''
+"""
 
 
 def rows(text: str, title: str) -> list[list[str]]:

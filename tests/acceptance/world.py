@@ -89,9 +89,7 @@ class World:
     async def client(self, key: str = "user") -> AsyncIterator[AsyncClient]:
         """A client of the colony `dev`."""
         profile = self.profile
-        async with AsyncClient(
-            profile.host, profile.port, "dev", self.key(key), profile.cluster, retry_for=60.0
-        ) as client:
+        async with AsyncClient(profile.host, profile.port, "dev", self.key(key), profile.cluster, retry_for=60.0) as client:
             yield client
 
     async def start_executor(self, name: str, types: Sequence[str], *, concurrency: int = 1) -> "subprocess.Popen[bytes]":

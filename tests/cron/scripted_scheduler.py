@@ -6,12 +6,12 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import (
     SchedulerServiceServicer,
     add_SchedulerServiceServicer_to_server,
 )
-
 from servicekit import failures
 from servicekit.status import abort
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from colonies.auth.v1 import auth_service_pb2 as auth_pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.cron.v1 import cron_service_pb2 as pb
@@ -13,7 +14,6 @@ from colonies.errors import FailedPreconditionError, InvalidArgumentError
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from colonies.scheduler.v1.spec_pb2 import Conditions, Dependency, FunctionSpec, WorkflowSpec
-
 from tests.harness.calls import eventually, refusal
 from tests.harness.cluster import COLONY, EXECUTOR_TYPES, USER, Cluster
 from tests.harness.servers import present_services

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+
 from colonies.auth.v1 import auth_service_pb2 as auth_pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.cron.v1 import cron_service_pb2 as pb
@@ -20,7 +21,6 @@ from colonies.errors import (
     UnavailableError,
 )
 from colonies.scheduler.v1.spec_pb2 import Conditions, FunctionSpec, WorkflowSpec
-
 from servicekit import failures
 from tests.cron.scripted_scheduler import Scripted, served
 from tests.harness.calls import eventually, refusal

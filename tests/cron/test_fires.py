@@ -33,9 +33,7 @@ async def found(store: PostgresCronStore, cron: Cron) -> Cron:
     return kept
 
 
-async def test_a_due_cron_is_submitted_and_its_next_moment_written(
-    store: PostgresCronStore, clock: ManualClock
-) -> None:
+async def test_a_due_cron_is_submitted_and_its_next_moment_written(store: PostgresCronStore, clock: ManualClock) -> None:
     scheduler, outcomes = FakeScheduler(), []
     fires = fires_of(store, scheduler, clock, on_fire=lambda outcome, late: outcomes.append((outcome, late)))
     cron = await store.add(cron_at(clock))

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 import pytest_asyncio
+
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from colonies.scheduler.v1.spec_pb2 import FunctionSpec, WorkflowSpec
-
 from servicekit import failures
 from services.cron.scheduler import SchedulerSubmitter
 from tests.cron.scripted_scheduler import Scripted, served
@@ -35,9 +35,7 @@ async def submitter(served_scheduler: tuple[Scripted, str]) -> AsyncIterator[Sch
 
 
 async def submit(submitter: SchedulerSubmitter) -> str:
-    return await submitter.submit(
-        colony="dev", request_id="r", workflow=WORKFLOW.SerializeToString(), account="ab" * 32
-    )
+    return await submitter.submit(colony="dev", request_id="r", workflow=WORKFLOW.SerializeToString(), account="ab" * 32)
 
 
 async def test_a_submit_says_on_whose_behalf(submitter: SchedulerSubmitter, scheduler: Scripted) -> None:
@@ -64,9 +62,7 @@ async def test_violations_keep_their_paths(submitter: SchedulerSubmitter, schedu
     assert caught.value.violations == (violation,)
 
 
-async def test_a_revoked_account_can_be_told_from_other_refusals(
-    submitter: SchedulerSubmitter, scheduler: Scripted
-) -> None:
+async def test_a_revoked_account_can_be_told_from_other_refusals(submitter: SchedulerSubmitter, scheduler: Scripted) -> None:
     scheduler.failure = failures.PermissionDenied("no", reason="ON_BEHALF_REVOKED")
     with pytest.raises(failures.PermissionDenied) as caught:
         await submit(submitter)

@@ -60,4 +60,6 @@ async def test_everything_acknowledged_finishes(installation: World) -> None:
         assert account.process.state == process_pb2.PROCESS_STATE_SUCCESSFUL
         assert (account.process.process_id, account.process.attempt) in runs
     retried = sum(account.process.attempt > 1 for account in accounts)
-    print(f"{WORKFLOWS} workflows, {len(PARTS)} kills: all 13, {retried} of {len(accounts)} processes took more than one attempt")
+    print(
+        f"{WORKFLOWS} workflows, {len(PARTS)} kills: all 13, {retried} of {len(accounts)} processes took more than one attempt"
+    )

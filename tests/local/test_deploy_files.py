@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from colonies.keys import PrivateKey
 
+from colonies.keys import PrivateKey
 from deploy import keygen
 from deploy.envoy import render
 from deploy.local.settings import SERVICES
@@ -67,7 +67,7 @@ def test_keygen_makes_private_files_and_changes_nothing_later(tmp_path: Path) ->
     environment = keygen.generate(tmp_path)
     before = environment.read_text()
     keys = sorted((tmp_path / "keys").glob("*.key"))
-    assert len(keys) == 6  # noqa: PLR2004
+    assert len(keys) == 6
     for path in (environment, *keys):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert f"cron={PrivateKey.load(tmp_path / 'keys' / 'service-cron.key').identity}" in before

@@ -99,7 +99,7 @@ def test_replicas_come_and_go(front_door: EnvoyFrontDoor, launch: Launcher) -> N
     eventually(lambda: front_door.healthy_endpoints()["scheduler"], seconds=3)
     assert answering() == {f"127.0.0.1:{first.port}:0"}
     front_door.set_endpoints({"scheduler": [at(first), at(second)]})
-    eventually(lambda: len(answering()) == 2, seconds=3)  # noqa: PLR2004
+    eventually(lambda: len(answering()) == 2, seconds=3)
     front_door.set_endpoints({"scheduler": [at(second)]})
     eventually(lambda: answering() == {f"127.0.0.1:{second.port}:0"}, seconds=3)
 
@@ -108,7 +108,7 @@ def test_a_killed_replica_costs_no_new_call(front_door: EnvoyFrontDoor, launch: 
     method = "scheduler.v1.SchedulerService/Who"
     first, second = launch("scheduler", 1), launch("scheduler", 2)
     front_door.set_endpoints({"scheduler": [at(first), at(second)]})
-    eventually(lambda: len(front_door.healthy_endpoints()["scheduler"]) == 2, seconds=3)  # noqa: PLR2004
+    eventually(lambda: len(front_door.healthy_endpoints()["scheduler"]) == 2, seconds=3)
     first.kill()
     # Nobody told Envoy: calls that cannot connect are sent to the other replica.
     assert {call(front_door.address, method) for _ in range(30)} == {f"scheduler@127.0.0.1:{second.port}:0"}
@@ -117,7 +117,7 @@ def test_a_killed_replica_costs_no_new_call(front_door: EnvoyFrontDoor, launch: 
 def test_a_call_that_arrived_is_not_sent_again(front_door: EnvoyFrontDoor, launch: Launcher) -> None:
     first, second = launch("scheduler", 1), launch("scheduler", 2)
     front_door.set_endpoints({"scheduler": [at(first), at(second)]})
-    eventually(lambda: len(front_door.healthy_endpoints()["scheduler"]) == 2, seconds=3)  # noqa: PLR2004
+    eventually(lambda: len(front_door.healthy_endpoints()["scheduler"]) == 2, seconds=3)
     assert call(front_door.address, "scheduler.v1.SchedulerService/Crash") == "UNAVAILABLE"
     eventually(lambda: first.alive() != second.alive(), seconds=2)
 

@@ -124,7 +124,7 @@ def test_valkey_keeps_acknowledged_writes_over_a_crash(open_dir: Path) -> None:
     valkey.start()
     assert valkey.port == port
     with redis.Redis.from_url(valkey.url()) as client:
-        assert client.dbsize() == 100  # noqa: PLR2004
+        assert client.dbsize() == 100
     with redis.Redis(port=port or 0, retry=Retry(NoBackoff(), 0)) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
     assert stat.S_IMODE((valkey.directory / "valkey.conf").stat().st_mode) == 0o600

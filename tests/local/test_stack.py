@@ -77,9 +77,7 @@ def test_services_are_told_what_they_need(running: StackSettings) -> None:
 
 def test_secrets_stay_in_private_files(running: StackSettings) -> None:
     told = environment_of(running, "auth")
-    passwords = [
-        told[name].split("@")[0].rpartition(":")[2] for name in ("COLONIES_POSTGRES_URL", "COLONIES_REDIS_URL")
-    ]
+    passwords = [told[name].split("@")[0].rpartition(":")[2] for name in ("COLONIES_POSTGRES_URL", "COLONIES_REDIS_URL")]
     for each in control.status(running.data_dir).processes:
         assert each.pid is not None
         shown = " ".join(command_line(each.pid))
@@ -87,7 +85,7 @@ def test_secrets_stay_in_private_files(running: StackSettings) -> None:
     state_file = running.data_dir / "state.json"
     assert not any(password in state_file.read_text() for password in passwords)
     keys = list((running.data_dir / "keys").glob("*.key"))
-    assert len(keys) == 6  # noqa: PLR2004
+    assert len(keys) == 6
     assert all(stat.S_IMODE(key.stat().st_mode) == 0o600 for key in [*keys, state_file])
 
 
@@ -105,9 +103,7 @@ def test_what_is_killed_comes_back(running: StackSettings, name: str) -> None:
     assert process(running, name).port == before.port
     assert process(running, name).restarts == before.restarts + 1
     service = name if name in SERVICES else "auth"
-    eventually(
-        lambda: call(address(running), f"{service}.v1.Service/Who").startswith(service), seconds=RECOVERY_SECONDS
-    )
+    eventually(lambda: call(address(running), f"{service}.v1.Service/Who").startswith(service), seconds=RECOVERY_SECONDS)
 
 
 def test_a_child_that_hangs_is_killed_and_started_again(open_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,9 +144,7 @@ def test_killing_everything_at_once_is_recovered(running: StackSettings) -> None
         return status.healthy and all(each.pid != before[each.name] for each in status.processes)
 
     eventually(back, seconds=8)
-    eventually(
-        lambda: call(address(running), "registry.v1.Service/Who").startswith("registry"), seconds=RECOVERY_SECONDS
-    )
+    eventually(lambda: call(address(running), "registry.v1.Service/Who").startswith("registry"), seconds=RECOVERY_SECONDS)
 
 
 def test_data_and_names_survive_a_restart(settings: StackSettings) -> None:
@@ -407,9 +401,7 @@ def _copied_python(target: Path) -> str:
     """A copy of this interpreter, for when it lies in a home directory that only root may enter."""
     base = Path(sys.base_prefix)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    unneeded = shutil.ignore_patterns(
-        "test", "tests", "site-packages", "__pycache__", "config-*", "ensurepip", "idlelib"
-    )
+    unneeded = shutil.ignore_patterns("test", "tests", "site-packages", "__pycache__", "config-*", "ensurepip", "idlelib")
     shutil.copytree(base / "lib" / version, target / "lib" / version, ignore=unneeded)
     for library in (base / "lib").glob(f"lib{version}*"):
         shutil.copy(library, target / "lib")
@@ -435,4 +427,4 @@ def test_a_recycled_pid_is_not_mistaken(open_dir: Path) -> None:
     with subprocess.Popen(["true"], cwd=open_dir) as child:
         # A corpse that nobody has buried yet counts as dead.
         eventually(lambda: ProcessId.of(child.pid) is None, seconds=2)
-    assert time.monotonic() - begun < 2  # noqa: PLR2004
+    assert time.monotonic() - begun < 2

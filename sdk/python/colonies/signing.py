@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -130,7 +130,7 @@ class SigningChannel(grpc.aio.Channel):
         msg = "Colonies has no bidirectional streams: every call is one signed message"
         raise TypeError(msg)
 
-    async def __aenter__(self) -> "SigningChannel":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:

@@ -13,9 +13,7 @@ from services.cron.domain.ports import ON_BEHALF_REVOKED, CronStore, WorkflowSub
 class Crons:
     """The crons of all colonies; each call acts in its caller's."""
 
-    def __init__(
-        self, store: CronStore, submitter: WorkflowSubmitter, clock: Clock, *, on_added: Callable[[], None]
-    ) -> None:
+    def __init__(self, store: CronStore, submitter: WorkflowSubmitter, clock: Clock, *, on_added: Callable[[], None]) -> None:
         self._store = store
         self._submitter = submitter
         self._clock = clock

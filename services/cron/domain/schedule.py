@@ -53,7 +53,7 @@ class Expression:
             raise ScheduleError(msg)
         return expression
 
-    def next_after(self, after: datetime, *, created: datetime) -> datetime | None:
+    def next_after(self, after: datetime, *, created: datetime) -> datetime | None:  # noqa: ARG002 - intervals need it
         """The first matching second strictly after a moment, wherever the cron began; None for none in 50 years."""
         return self._first_after(after)
 

@@ -17,15 +17,11 @@ class CronServicer(CronServiceServicer):
     def __init__(self, crons: Crons) -> None:
         self._crons = crons
 
-    async def AddCron(
-        self, request: pb.AddCronRequest, context: "grpc.aio.ServicerContext[Any, Any]"
-    ) -> pb.AddCronResponse:
+    async def AddCron(self, request: pb.AddCronRequest, context: "grpc.aio.ServicerContext[Any, Any]") -> pb.AddCronResponse:
         cron = await self._crons.add(Caller.current(), convert.new_cron(request))
         return pb.AddCronResponse(cron=convert.cron_message(cron))
 
-    async def GetCron(
-        self, request: pb.GetCronRequest, context: "grpc.aio.ServicerContext[Any, Any]"
-    ) -> pb.GetCronResponse:
+    async def GetCron(self, request: pb.GetCronRequest, context: "grpc.aio.ServicerContext[Any, Any]") -> pb.GetCronResponse:
         cron = await self._crons.get(Caller.current().colony, convert.cron_name(request))
         return pb.GetCronResponse(cron=convert.cron_message(cron))
 
@@ -36,9 +32,7 @@ class CronServicer(CronServiceServicer):
         crons, more = await self._crons.page(Caller.current().colony, after=page.after, limit=page.limit)
         return convert.page_message(crons, more=more)
 
-    async def RunCron(
-        self, request: pb.RunCronRequest, context: "grpc.aio.ServicerContext[Any, Any]"
-    ) -> pb.RunCronResponse:
+    async def RunCron(self, request: pb.RunCronRequest, context: "grpc.aio.ServicerContext[Any, Any]") -> pb.RunCronResponse:
         name, request_id = convert.run_of(request)
         return pb.RunCronResponse(workflow_id=await self._crons.run(Caller.current(), name, request_id))
 

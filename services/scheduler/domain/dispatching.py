@@ -116,9 +116,7 @@ class Dispatching:
             if assigned:
                 return assigned
 
-    async def _give_back(
-        self, colony: str, executor: ExecutorProfile, claiming: "asyncio.Future[list[Assigned]]"
-    ) -> None:
+    async def _give_back(self, colony: str, executor: ExecutorProfile, claiming: "asyncio.Future[list[Assigned]]") -> None:
         try:
             refs = [AttemptRef(one.live.id, one.live.attempt) for one in await claiming]
             if not refs:
@@ -136,9 +134,7 @@ class Dispatching:
             # The leases run out and do the same, only later.
             log.warning("could not give back what a vanished poll claimed", error=error.message)
 
-    async def heartbeat(
-        self, colony: str, identity: str, refs: Sequence[AttemptRef]
-    ) -> list[tuple[AttemptRef, State]]:
+    async def heartbeat(self, colony: str, identity: str, refs: Sequence[AttemptRef]) -> list[tuple[AttemptRef, State]]:
         """Extends leases. Returns the attempts that the executor must drop, with the states of their processes."""
         self._heard.note(colony, identity)
         if not refs:

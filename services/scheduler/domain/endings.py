@@ -60,12 +60,8 @@ def close(row: Live, number: int, executor_id: str, closing: Closing, prior: Pri
             return None
         raise superseded(row.id)
     if closing.successful:
-        return Ending(
-            row.id, State.SUCCESSFUL, Reason.CLOSED, executor_id, outcome=Outcome.SUCCESSFUL, outputs=closing.outputs
-        )
-    return _failed_attempt(
-        row, Outcome.FAILED, Reason.CLOSED, executor_id, list(closing.errors), retryable=closing.retryable
-    )
+        return Ending(row.id, State.SUCCESSFUL, Reason.CLOSED, executor_id, outcome=Outcome.SUCCESSFUL, outputs=closing.outputs)
+    return _failed_attempt(row, Outcome.FAILED, Reason.CLOSED, executor_id, list(closing.errors), retryable=closing.retryable)
 
 
 def withdraw_offer(row: Live, number: int) -> Ending | None:
@@ -137,9 +133,7 @@ def cancel_open(row: Live, actor: str) -> Ending | None:
     return Ending(row.id, State.CANCELLED, Reason.CANCELLED, actor, outcome=outcome)
 
 
-def _failed_attempt(
-    row: Live, outcome: Outcome, reason: Reason, actor: str, errors: list[str], *, retryable: bool
-) -> Ending:
+def _failed_attempt(row: Live, outcome: Outcome, reason: Reason, actor: str, errors: list[str], *, retryable: bool) -> Ending:
     if retryable and (row.max_retries == UNLIMITED or row.retries < row.max_retries):
         # The ledger keeps why the attempt ended, not only that there will be another.
         why = Reason.RETRIED if reason is Reason.CLOSED else reason

@@ -57,9 +57,7 @@ class Finishing:
 
     async def _end(self, colony: str, refs: Sequence[AttemptRef], decide: Decide) -> dict[UUID, State]:
         intended = await self._queue.intend(colony, [ref.process_id for ref in refs])
-        changes, states = await self._tables.end(
-            colony, refs, decide, datetime_of(self._clock.now_ns()), must_exist=True
-        )
+        changes, states = await self._tables.end(colony, refs, decide, datetime_of(self._clock.now_ns()), must_exist=True)
         await self._aftermath.changed(colony, changes, intended)
         return states
 
@@ -75,9 +73,7 @@ class Finishing:
 
     async def _cancel_workflow(self, colony: str, workflow_id: UUID, allow: Allow, decide: Decide) -> None:
         intended = await self._queue.intend_workflow(colony, workflow_id)
-        changes = await self._tables.cancel_workflow(
-            colony, workflow_id, allow, decide, datetime_of(self._clock.now_ns())
-        )
+        changes = await self._tables.cancel_workflow(colony, workflow_id, allow, decide, datetime_of(self._clock.now_ns()))
         await self._aftermath.changed(colony, changes, intended)
 
     async def remove(self, colony: str, process_id: UUID, allow: Allow) -> None:

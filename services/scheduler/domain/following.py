@@ -24,15 +24,11 @@ class Readers(Protocol):
         """Whether it exists, and whether any of it is still open."""
         ...
 
-    async def logs_after(
-        self, colony: str, source: LogSource, position: Position, limit: int
-    ) -> tuple[list[LogView], bool]:
+    async def logs_after(self, colony: str, source: LogSource, position: Position, limit: int) -> tuple[list[LogView], bool]:
         """Settled lines after a position, and whether there are lines that are not settled yet."""
         ...
 
-    async def events_after(
-        self, colony: str, target: Target, position: Position, limit: int
-    ) -> tuple[list[EventView], bool]:
+    async def events_after(self, colony: str, target: Target, position: Position, limit: int) -> tuple[list[EventView], bool]:
         """Settled events after a position, and whether there are events that are not settled yet."""
         ...
 
@@ -51,9 +47,7 @@ class Following:
             NotFound: no such process in this colony.
         """
         source = LogSource(process_id=target.process_id)
-        return self._follow(
-            colony, target, position, lambda at: self._readers.logs_after(colony, source, at, PAGE)
-        )
+        return self._follow(colony, target, position, lambda at: self._readers.logs_after(colony, source, at, PAGE))
 
     def events(self, colony: str, target: Target, position: Position) -> AsyncIterator[Sequence[EventView]]:
         """State changes of a process or a workflow; an empty page is a sign of life.
@@ -61,9 +55,7 @@ class Following:
         Raises:
             NotFound: no such process or workflow in this colony.
         """
-        return self._follow(
-            colony, target, position, lambda at: self._readers.events_after(colony, target, at, PAGE)
-        )
+        return self._follow(colony, target, position, lambda at: self._readers.events_after(colony, target, at, PAGE))
 
     async def _follow(
         self,

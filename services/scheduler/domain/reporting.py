@@ -37,9 +37,7 @@ class Reporting:
         self._heard.note(colony, executor_id)
         await self._reports.set_outputs(colony, executor_id, ref, outputs)
 
-    async def set_attributes(
-        self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]
-    ) -> None:
+    async def set_attributes(self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]) -> None:
         """Writes attributes.
 
         Raises:

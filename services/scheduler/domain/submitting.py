@@ -44,9 +44,7 @@ class Submitting:
             AlreadyExists: the request id was used for something else.
         """
         now = self._clock.now_ns()
-        new = [
-            NewProcess(new_id(now), spec, priority_time(spec.priority, now + order), 0) for order, spec in enumerate(specs)
-        ]
+        new = [NewProcess(new_id(now), spec, priority_time(spec.priority, now + order), 0) for order, spec in enumerate(specs)]
         entered = await self._enter(request, now, new, [], None, "")
         return entered.process_ids
 

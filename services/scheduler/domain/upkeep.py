@@ -69,9 +69,7 @@ class Upkeep:
         await self._queue.looked_after()
         limit = asyncio.Semaphore(COLONIES_AT_ONCE)
         # One colony's trouble is not another's: all are looked after before any failure counts.
-        results = await asyncio.gather(
-            *(self._look_after(colony, limit) for colony in colonies), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self._look_after(colony, limit) for colony in colonies), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result

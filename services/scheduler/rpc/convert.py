@@ -131,9 +131,7 @@ def attributes_of(bounds: Bounds, attributes: Sequence[process_pb2.Attribute]) -
     return [AttributeView(one.kind, one.key, one.value) for one in attributes[:MAX_LINES]]
 
 
-def lines_of(
-    bounds: Bounds, lines: Sequence[process_pb2.LogLine], arrived: datetime
-) -> list[tuple[datetime, str]]:
+def lines_of(bounds: Bounds, lines: Sequence[process_pb2.LogLine], arrived: datetime) -> list[tuple[datetime, str]]:
     """Log lines to add."""
     bounds.count("lines", lines, at_least=1, at_most=MAX_LINES)
     found = []

@@ -121,8 +121,7 @@ class Servicer(SchedulerServiceServicer):
             bounds.name("colony_name", request.colony_name)
             bounds.count("attempts", request.attempts, at_most=MAX_HEARTBEATS)
             refs = [
-                convert.ref_of(bounds, f"attempts[{index}]", ref)
-                for index, ref in enumerate(request.attempts[:MAX_HEARTBEATS])
+                convert.ref_of(bounds, f"attempts[{index}]", ref) for index, ref in enumerate(request.attempts[:MAX_HEARTBEATS])
             ]
         drops = await self._dispatching.heartbeat(request.colony_name, Caller.current().identity, refs)
         return pb.HeartbeatResponse(
@@ -149,9 +148,7 @@ class Servicer(SchedulerServiceServicer):
             next_cursor=cursors.encode((page[-1].live.sequence,)) if len(views) > len(page) else "",
         )
 
-    async def GetProcessHistory(
-        self, request: pb.GetProcessHistoryRequest, context: Context
-    ) -> pb.GetProcessHistoryResponse:
+    async def GetProcessHistory(self, request: pb.GetProcessHistoryRequest, context: Context) -> pb.GetProcessHistoryResponse:
         process_id = convert.id_of(request, "process_id")
         attempts, transitions = await self._reads.history(request.colony_name, process_id)
         return pb.GetProcessHistoryResponse(
@@ -201,9 +198,7 @@ class Servicer(SchedulerServiceServicer):
             next_cursor=convert.cursor_of(page[-1].position) if goes_on else "",
         )
 
-    async def FollowLogs(
-        self, request: pb.FollowLogsRequest, context: Context
-    ) -> AsyncIterator[pb.FollowLogsResponse]:
+    async def FollowLogs(self, request: pb.FollowLogsRequest, context: Context) -> AsyncIterator[pb.FollowLogsResponse]:
         target = Target(process_id=convert.id_of(request, "process_id"))
         position = convert.position_of("cursor", request.cursor)
         async for page in self._following.logs(request.colony_name, target, position):

@@ -31,9 +31,7 @@ async def enter(connection: Connection, submission: Submission) -> Entered:
     if await taken.fetchone() is None:
         return await _entered_before(connection, submission, request)
     if submission.workflow_id is not None:
-        await connection.execute(
-            SQL["insert_workflow"], {**common, "id": submission.workflow_id, "label": submission.label}
-        )
+        await connection.execute(SQL["insert_workflow"], {**common, "id": submission.workflow_id, "label": submission.label})
     sequences: dict[UUID, int] = {}
     for start in range(0, len(submission.processes), INSERT_PAGE):
         sequences |= await _insert(connection, submission.processes[start : start + INSERT_PAGE], common)
@@ -56,9 +54,7 @@ async def enter(connection: Connection, submission: Submission) -> Entered:
     return Entered(submission.workflow_id, ids, Changes(ready=ready))
 
 
-async def _insert(
-    connection: Connection, processes: Sequence[NewProcess], common: Mapping[str, object]
-) -> dict[UUID, int]:
+async def _insert(connection: Connection, processes: Sequence[NewProcess], common: Mapping[str, object]) -> dict[UUID, int]:
     """Enters processes; returns the sequences of those that are ready."""
     specs = [process.spec for process in processes]
     cursor = await connection.execute(

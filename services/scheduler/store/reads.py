@@ -142,9 +142,7 @@ class Reads:
         assert row is not None, "EXISTS gives a row"
         return row["exists"], row["open"]
 
-    async def logs_after(
-        self, colony: str, source: LogSource, position: Position, limit: int
-    ) -> tuple[list[LogView], bool]:
+    async def logs_after(self, colony: str, source: LogSource, position: Position, limit: int) -> tuple[list[LogView], bool]:
         """Settled log lines after a position, and whether there are lines that are not settled yet.
 
         Raises:
@@ -176,9 +174,7 @@ class Reads:
             for row in settled
         ], len(settled) < len(rows)
 
-    async def events_after(
-        self, colony: str, target: Target, position: Position, limit: int
-    ) -> tuple[list[EventView], bool]:
+    async def events_after(self, colony: str, target: Target, position: Position, limit: int) -> tuple[list[EventView], bool]:
         """Settled events after a position, and whether there are events that are not settled yet."""
         query = SQL["list_process_events" if target.process_id is not None else "list_workflow_events"]
         parameters = {
@@ -210,9 +206,7 @@ class Reads:
             await _lock_attempt(connection, colony, executor_id, ref)
             await store_outputs(connection, ref.process_id, outputs)
 
-    async def set_attributes(
-        self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]
-    ) -> None:
+    async def set_attributes(self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]) -> None:
         """Stores attributes of a live attempt.
 
         Raises:

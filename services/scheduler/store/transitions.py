@@ -39,9 +39,7 @@ class Transitions:
     async def request(self, colony: str, actor: str, request_id: str) -> Sequence[UUID]:
         """The processes that a request id gave; none if it was never committed."""
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(
-                SQL["read_request"], {"colony": colony, "actor": actor, "request_id": request_id}
-            )
+            cursor = await connection.execute(SQL["read_request"], {"colony": colony, "actor": actor, "request_id": request_id})
             row = await cursor.fetchone()
         return row["process_ids"] if row else ()
 
@@ -127,9 +125,7 @@ class Transitions:
 
         return await self._database.run(work)
 
-    async def cancel_workflow(
-        self, colony: str, workflow_id: UUID, allow: Allow, decide: Decide, at: datetime
-    ) -> Changes:
+    async def cancel_workflow(self, colony: str, workflow_id: UUID, allow: Allow, decide: Decide, at: datetime) -> Changes:
         """Ends every open process of a workflow as `decide` says. `allow` is asked with the initiator first.
 
         Raises:
@@ -269,9 +265,7 @@ async def _priors(connection: Connection, refs: Sequence[AttemptRef]) -> dict[UU
     return {row["process_id"]: Prior(row["executor_id"], Outcome(row["outcome"])) for row in rows}
 
 
-async def _lock_workflow_row(
-    connection: Connection, colony: str, workflow_id: UUID, allow: Allow
-) -> None:
+async def _lock_workflow_row(connection: Connection, colony: str, workflow_id: UUID, allow: Allow) -> None:
     cursor = await connection.execute(SQL["lock_workflow_row"], {"id": workflow_id, "colony": colony})
     row = await cursor.fetchone()
     if row is None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+
 from colonies.cron.v1 import cron_service_pb2 as pb
 from colonies.scheduler.v1.spec_pb2 import Conditions, FunctionSpec, Value, WorkflowSpec
-
 from servicekit.failures import InvalidArgument
 from services.cron.domain.cron import Cron
 from services.cron.domain.schedule import Expression, Interval
@@ -20,9 +20,7 @@ TEN_YEARS_MS = 10 * 365 * 24 * 3600 * 1000
 
 
 def add_request(**changes: object) -> pb.AddCronRequest:
-    request = pb.AddCronRequest(
-        colony_name="dev", name="nightly", schedule=pb.Schedule(expression="@daily"), workflow=WORKFLOW
-    )
+    request = pb.AddCronRequest(colony_name="dev", name="nightly", schedule=pb.Schedule(expression="@daily"), workflow=WORKFLOW)
     for field, value in changes.items():
         if isinstance(value, str):
             setattr(request, field, value)
@@ -80,10 +78,7 @@ def test_the_same_content_is_the_same_bytes_in_any_order() -> None:
         for key in order:
             node.env[key] = key
             node.kwargs[key].CopyFrom(Value(data=key.encode()))
-    assert (
-        convert.new_cron(add_request(workflow=forward)).workflow
-        == convert.new_cron(add_request(workflow=backward)).workflow
-    )
+    assert convert.new_cron(add_request(workflow=forward)).workflow == convert.new_cron(add_request(workflow=backward)).workflow
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "é", "x" * 129, "a\n"])

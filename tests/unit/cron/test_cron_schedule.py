@@ -121,9 +121,7 @@ def test_what_never_comes_true_or_means_nothing_is_refused(text: str) -> None:
 
 
 @given(MOMENTS, MOMENTS, st.integers(1_000, 10 * 365 * 86_400_000))
-def test_an_interval_fires_at_whole_multiples_from_its_creation(
-    created: datetime, after: datetime, milliseconds: int
-) -> None:
+def test_an_interval_fires_at_whole_multiples_from_its_creation(created: datetime, after: datetime, milliseconds: int) -> None:
     step = timedelta(milliseconds=milliseconds)
     following = Interval(milliseconds).next_after(after, created=created)
     assert following is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from colonies.keys import PrivateKey
 
 from .fake_server import CLUSTER, COLONY, FakeServer

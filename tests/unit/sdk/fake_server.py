@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf.any_pb2 import Any as AnyMessage
+
 from colonies import errors, signing
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceServicer, add_RegistryServiceServicer_to_server
@@ -18,8 +21,6 @@ from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.scheduler.v1 import spec_pb2 as spec
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer, add_SchedulerServiceServicer_to_server
 from colonies.status.v1 import status_pb2
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from google.protobuf.any_pb2 import Any as AnyMessage
 
 CLUSTER = "test-cluster"
 COLONY = "dev"

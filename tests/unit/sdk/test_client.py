@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 import pytest_asyncio
+
 from colonies import AsyncClient, Client, ColoniesWorkflow, Function, PrivateKey, ProcessFailedError, Profile
 from colonies.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, ProfileError, UnavailableError
 from colonies.profile import save_profile

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 from colonies import Context, Executor, PrivateKey, RetryableError
 from colonies.errors import FailedPreconditionError, ProfileError
 from colonies.profile import config_dir

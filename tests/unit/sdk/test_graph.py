@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from colonies import ColoniesWorkflow, Function, Gpu, PrivateKey, WorkflowError
 from colonies.scheduler.v1.spec_pb2 import Dependency, FunctionSpec
 

@@ -4,6 +4,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal, Optional
 
 import pytest
+
 from colonies import Context
 from colonies.executor.offers import CallMismatchError, Offer
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from colonies.errors import KeyFileError, ProfileError
 from colonies.keys import PrivateKey
 from colonies.profile import Profile, active, cluster_for, config_file, default_profile, load_profiles, save_profile
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 DEV = Profile(name="dev", host="localhost", port=50081, cluster="c-1", colony="dev", key_file="/k", owner_key_file="/o")
 

@@ -1,0 +1,22 @@
+"""How long to measure."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a repetition is, and how many there are. Five or more: a median of fewer says little."""
+
+    repetitions: int
+    # Of a repetition of a rate.
+    seconds: float
+    # Of a repetition of a limit.
+    limit_seconds: float
+    # Single submits in a repetition of the idle latency.
+    idle_submits: int
+    # Functions in a repetition of cycle_sdk.
+    sdk_functions: int
+
+
+FULL = Effort(repetitions=7, seconds=2.0, limit_seconds=0.5, idle_submits=100, sdk_functions=1_000)
+QUICK = Effort(repetitions=5, seconds=0.35, limit_seconds=0.08, idle_submits=20, sdk_functions=150)

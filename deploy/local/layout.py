@@ -1,6 +1,5 @@
 """The data directory: what lies where, and whether it can be used at all."""
 
-import os
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from colonies.errors import KeyFileError
 from colonies.keys import PrivateKey
 from deploy.local.accounts import check_reachable, embedded_account, passage
 from deploy.local.errors import StackError, describe_os_error
-from deploy.local.files import write_atomically
+from deploy.local.files import make_open, write_atomically
 from deploy.local.settings import SERVICES
 
 NEEDED_BYTES = 300 * 1024 * 1024
@@ -53,7 +52,7 @@ class Layout:
             StackError: it cannot; says why and what to do.
         """
         try:
-            _make_open_parents(self.root)
+            make_open(self.root)
             passage(self.root)
             for folder in ("logs", "keys", "run"):
                 (self.root / folder).mkdir(exist_ok=True)
@@ -92,12 +91,3 @@ class Layout:
             return {name: PrivateKey.load_or_create(self.key(name)).identity for name in names}
         except KeyFileError as error:
             raise StackError(str(error)) from error
-
-
-def _make_open_parents(path: Path) -> None:
-    """Makes what is missing on the way to a path. Under root, a strict umask would close it to the embedded servers."""
-    for step in [*reversed(path.parents), path]:
-        if not step.exists():
-            step.mkdir()
-            if os.geteuid() == 0:
-                step.chmod(0o755)

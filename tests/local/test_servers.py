@@ -172,16 +172,21 @@ def test_under_root_servers_run_as_nobody_and_say_so_when_a_directory_is_closed(
 def test_binaries_in_a_closed_place_are_copied_to_an_open_one(open_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As if the whole environment were in a home directory that only root may enter.
     monkeypatch.setenv(binaries.CACHE_VARIABLE, str(open_dir / "cache"))
+    # As the supervisor runs: what it makes without a further word is closed to others.
+    before = os.umask(0o077)
     original = accounts.barrier
     monkeypatch.setattr(
         binaries,
         "barrier",
         lambda who, path: None if open_dir in path.parents else Path("/closed") or original(who, path),
     )
-    with Postgres(open_dir / "postgres", durable=False) as postgres:
-        assert postgres.pid is not None
-        executable = Path(f"/proc/{postgres.pid}/exe").readlink()
-        assert open_dir / "cache" in executable.parents
+    try:
+        with Postgres(open_dir / "postgres", durable=False) as postgres:
+            assert postgres.pid is not None
+            executable = Path(f"/proc/{postgres.pid}/exe").readlink()
+            assert open_dir / "cache" in executable.parents
+    finally:
+        os.umask(before)
     assert [entry for entry in (open_dir / "cache").iterdir() if entry.name.startswith(".")] == []
 
 

@@ -1,8 +1,10 @@
 """Where output goes: JSON documents on stdout for programs, tables for people."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -47,6 +49,17 @@ def _console() -> Console:
 def say(text: str) -> None:
     """A line for people, control characters spelled out."""
     sys.stdout.write(visible(text) + "\n")
+
+
+def where_we_are() -> str:
+    """How to make the shell find `colonies`, for those who started it by its path; nothing if the shell finds it."""
+    own = Path(sys.argv[0])
+    found = shutil.which(own.name)
+    if found is not None and Path(found).resolve() == own.resolve():
+        return ""
+    activate = own.with_name("activate")
+    first = f"source {activate}" if activate.exists() else f"export PATH={own.parent.absolute()}:$PATH"
+    return f"\nFor `colonies` to be found, first: {first}"
 
 
 def note(text: str) -> None:

@@ -13,7 +13,7 @@ from colonies.cli.connection import connected
 from colonies.cli.failure import CliError, ExitCode
 from colonies.cli.local_stack import LocalStack
 from colonies.cli.options import Options, options_of, single
-from colonies.cli.output import note, print_fields, print_json, print_table, say
+from colonies.cli.output import note, print_fields, print_json, print_table, say, where_we_are
 from colonies.cli.plain import plain
 from colonies.cli.views import coloured
 from colonies.errors import ColoniesError, ProfileError
@@ -103,7 +103,7 @@ def _tell_up(options: Options, state: Any) -> None:
         "  colonies status               see what runs\n"
         "  colonies executor list        see who has come to work; approve them: colonies executor approve NAME\n"
         "  colonies exec FUNCTION ARG... call a function on an executor\n"
-        "  colonies down                 stop the server; its data stays"
+        "  colonies down                 stop the server; its data stays" + where_we_are()
     )
 
 

@@ -16,7 +16,7 @@ from colonies.cli.demo.children import Child, Role
 from colonies.cli.failure import CliError
 from colonies.cli.local_stack import LocalStack
 from colonies.cli.options import options_of, single
-from colonies.cli.output import note, print_json, say
+from colonies.cli.output import note, print_json, say, where_we_are
 from colonies.keys import PrivateKey
 
 app = single("demo")
@@ -95,5 +95,5 @@ def _what_next(seen: paper.Seen, command: Sequence[str], data_dir: Path | None) 
         f"  {shlex.join(command)}\n"
         f"  colonies --profile {PROFILE} exec square 12 --type cloud\n\n"
         "The server still runs. Stop it with:\n"
-        f"  colonies down{f' --data-dir {shlex.quote(str(data_dir))}' if data_dir else ''}"
+        f"  colonies down{f' --data-dir {shlex.quote(str(data_dir))}' if data_dir else ''}" + where_we_are()
     )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -44,12 +45,17 @@ class Signed:
     time_ms: int
 
 
+@lru_cache(maxsize=10_000)
+def _public_key(public_key: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(public_key)
+
+
 def _signed_by(public_key: bytes, signature: bytes, text: bytes) -> bool:
     # The highest bit is the sign of x; what is left is y.
     if int.from_bytes(public_key, "little") % 2**255 in _SMALL_ORDER:
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
+        _public_key(public_key).verify(signature, text)
     except (InvalidSignature, ValueError):
         return False
     return True

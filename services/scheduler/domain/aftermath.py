@@ -21,16 +21,11 @@ class Aftermath:
 
     async def changed(self, colony: str, changes: Changes, intended: Intention) -> None:
         """Tells what a transaction changed."""
-        if intended or changes.ready or changes.released or changes.withdrawn:
-            await self._told(self._queue.apply(colony, changes, intended), "changes")
-        if changes.touched:
-            await self._told(self._queue.announce(colony, list(changes.touched)), "news")
+        await self._told(self._queue.apply(colony, changes, intended), "changes")
 
     async def assigned(self, colony: str, lives: list[Live], intended: Intention) -> None:
         """Tells that attempts began."""
         await self._told(self._queue.lease(colony, lives, intended), "leases")
-        touched = {one for live in lives for one in (live.id, live.workflow_id) if one is not None}
-        await self._told(self._queue.announce(colony, list(touched)), "news")
 
     @staticmethod
     async def _told(telling: Awaitable[None], what: str) -> None:

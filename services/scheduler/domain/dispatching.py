@@ -154,4 +154,8 @@ class Dispatching:
                 drops.append((ref, live.state if live is not None else State.NONE))
         if kept:
             await self._queue.renew(colony, kept)
+            # What ended between the look and the renewal had told the queue before it: then the lease must not stay.
+            over = endings.over_since(kept, await self._tables.lives(colony, [live.id for live in kept]))
+            if over:
+                await self._queue.accord(colony, [], over)
         return drops

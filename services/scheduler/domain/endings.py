@@ -4,11 +4,12 @@ Each function returns the Ending to write, or None when what happened is of no c
 timers, repeated calls and late news are only hints to look at it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from servicekit.failures import FailedPrecondition
-from services.scheduler.domain.records import Ending, Live
+from services.scheduler.domain.records import Ending, Live, Over
 from services.scheduler.domain.states import Outcome, Reason, State
 
 UNLIMITED = -1
@@ -46,6 +47,16 @@ def superseded(process_id: object) -> FailedPrecondition:
 def holds(row: Live, number: int, executor_id: str) -> bool:
     """Whether this executor has this live attempt."""
     return row.state is State.RUNNING and row.attempt == number and row.executor_id == executor_id
+
+
+def over_since(before: Sequence[Live], now: Sequence[Live]) -> list[Over]:
+    """The live attempts of `before` that, by the same rows read later, are over."""
+    rows = {row.id: row for row in now}
+    return [
+        Over(one.id, one.attempt, one.executor_id)
+        for one in before
+        if one.state is State.RUNNING and ((row := rows.get(one.id)) is None or not holds(row, one.attempt, one.executor_id))
+    ]
 
 
 def close(row: Live, number: int, executor_id: str, closing: Closing, prior: Prior | None) -> Ending | None:

@@ -20,7 +20,13 @@ class Reports(Protocol):
     ) -> None: ...
 
     async def add_logs(
-        self, colony: str, executor_id: str, executor_name: str, ref: AttemptRef, lines: Sequence[tuple[datetime, str]]
+        self,
+        colony: str,
+        executor_id: str,
+        executor_name: str,
+        ref: AttemptRef,
+        lines: Sequence[tuple[datetime, str]],
+        first_number: int = 0,
     ) -> None: ...
 
 
@@ -47,9 +53,15 @@ class Reporting:
         await self._reports.set_attributes(colony, executor_id, ref, attributes)
 
     async def add_logs(
-        self, colony: str, executor_id: str, executor_name: str, ref: AttemptRef, lines: Sequence[tuple[datetime, str]]
+        self,
+        colony: str,
+        executor_id: str,
+        executor_name: str,
+        ref: AttemptRef,
+        lines: Sequence[tuple[datetime, str]],
+        first_number: int = 0,
     ) -> None:
         """Adds log lines, and wakes who follows them."""
         self._heard.note(colony, executor_id)
-        await self._reports.add_logs(colony, executor_id, executor_name, ref, lines)
+        await self._reports.add_logs(colony, executor_id, executor_name, ref, lines, first_number)
         await self._aftermath.changed(colony, Changes(touched={ref.process_id}), [])

@@ -15,6 +15,7 @@ from services.scheduler.domain.aftermath import Aftermath
 from services.scheduler.domain.endings import Prior
 from services.scheduler.domain.ports import NO_ATTEMPT, Decide, Queue, Tables, Timer, TimerKind
 from services.scheduler.domain.records import AttemptRef, Ending, Live
+from services.scheduler.domain.states import State
 
 log = structlog.get_logger()
 
@@ -101,7 +102,18 @@ class Upkeep:
             by_colony[live.colony].append(live)
         for colony, lives in by_colony.items():
             await self._queue.accord(colony, lives)
+            await self._take_back(colony, lives)
         return page[-1].sequence if len(page) == PAGE else 0
+
+    async def _take_back(self, colony: str, lives: Sequence[Live]) -> None:
+        """Attempts that ended between the look at their rows and the word to the queue: their ends were told before that word,
+        so it may have put them on offer again, for their executors to extend for ever. What ends later tells the queue later.
+        """
+        running = [live for live in lives if live.state is State.RUNNING]
+        if running:
+            now = await self._tables.lives(colony, [live.id for live in running])
+            if over := endings.over_since(running, now):
+                await self._queue.accord(colony, [], over)
 
     async def _rebuild(self) -> None:
         """Fills the queue from the rows. Until it is whole, no deadline fires: what ran out with Redis away gets a grace."""

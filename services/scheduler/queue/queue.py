@@ -46,6 +46,9 @@ class Queue:
         self._forget_attempts = Script(redis, SCRIPTS, "forget_attempts.lua")
         self._rebuild = Script(redis, SCRIPTS, "rebuild.lua")
 
+        # Colonies that are known to be in the set of those with timers; each look at the set corrects it (colonies).
+        self._timed: set[str] = set()
+
     def _now_ms(self) -> int:
         return self._clock.now_ns() // 1_000_000
 
@@ -92,6 +95,7 @@ class Queue:
         for place in changes.withdrawn:
             _withdraw(sketch, place)
         _enqueue(sketch, changes.ready)
+        sketch["news"] += map(str, changes.touched)
         await self._run(colony, sketch)
 
     async def claim(self, colony: str, executor: ExecutorProfile, at_most: int) -> tuple[list[UUID], Intention]:
@@ -119,6 +123,7 @@ class Queue:
         for live in lives:
             _disarm_wait(sketch, live.id, live.wait_deadline)
             self._offer(sketch, live)
+            sketch["news"] += [str(one) for one in (live.id, live.workflow_id) if one is not None]
         await self._run(colony, sketch)
 
     def _offer(self, sketch: Sketch, live: Live) -> None:
@@ -154,6 +159,8 @@ class Queue:
         for live in lives:
             if live.state is State.RUNNING:
                 self._offer(sketch, live)
+        # What was learnt of the colonies with timers may have been lost with the server: here it is told again, always.
+        self._timed.discard(colony)
         await self._run(colony, sketch)
 
     async def renew(self, colony: str, lives: Sequence[Live]) -> None:
@@ -173,8 +180,10 @@ class Queue:
             Unavailable: Redis does not answer.
         """
         with translated():
-            names = await self._redis.smembers(keys.TIMED)
-        return sorted(str(name) for name in names)
+            names = {str(name) for name in await self._redis.smembers(keys.TIMED)}
+        # With the server, or with another replica that forgot a removed colony, the set may have lost some.
+        self._timed &= names
+        return sorted(names)
 
     async def due(self, colony: str, at_most: int) -> list[Timer]:
         """Timers that are due, for this replica to take care of. Until they are `done`, they come again.
@@ -286,17 +295,19 @@ class Queue:
             async for key in self._redis.scan_iter(match=_escaped(keys.prefix(colony)) + "*", count=1_000):
                 await self._redis.delete(key)
             await self._redis.srem(keys.TIMED, colony)
+        self._timed.discard(colony)
 
     async def _run_id(self) -> str:
         info: dict[str, Any] = await self._redis.info("server")
         return str(info["run_id"])
 
     async def _run(self, colony: str, sketch: Sketch) -> None:
+        arguments = [keys.prefix(colony), colony, json.dumps({part: items for part, items in sketch.items() if items})]
         with translated():
-            await asyncio.gather(
-                self._redis.sadd(keys.TIMED, colony),
-                self._settle([keys.timers(colony)], [keys.prefix(colony), colony, json.dumps(sketch)]),
-            )
+            if colony not in self._timed:
+                await self._redis.sadd(keys.TIMED, colony)
+                self._timed.add(colony)
+            await self._settle([keys.timers(colony)], arguments)
 
 
 def _parsed(member: str) -> Timer:

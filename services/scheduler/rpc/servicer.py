@@ -182,8 +182,9 @@ class Servicer(SchedulerServiceServicer):
             bounds.name("colony_name", request.colony_name)
             ref = convert.ref_of(bounds, "attempt", request.attempt)
             lines = convert.lines_of(bounds, request.lines, datetime_of(self._clock.now_ns()))
+            bounds.number("first_number", request.first_number, at_least=0, at_most=2**53)
         caller = Caller.current()
-        await self._reporting.add_logs(request.colony_name, caller.identity, caller.name, ref, lines)
+        await self._reporting.add_logs(request.colony_name, caller.identity, caller.name, ref, lines, request.first_number)
         return pb.AddLogsResponse()
 
     async def ListLogs(self, request: pb.ListLogsRequest, context: Context) -> pb.ListLogsResponse:

@@ -392,11 +392,13 @@ FROM attribute
 WHERE process_id = %(id)s;
 
 -- name: insert_logs
--- Add lines to the log of a process, in this order.
-INSERT INTO log (colony, process_id, attempt, executor_name, at, message)
-SELECT %(colony)s, %(id)s, %(attempt)s, %(executor_name)s, at, message
+-- Add lines to the log of a process, in this order; those whose numbers are there already are passed over.
+INSERT INTO log (colony, process_id, attempt, executor_name, number, at, message)
+SELECT
+  %(colony)s, %(id)s, %(attempt)s, %(executor_name)s, nullif(%(first_number)s::bigint, 0) + position - 1, at, message
 FROM unnest(%(times)s::timestamptz[], %(messages)s::text[]) WITH ORDINALITY AS g (at, message, position)
-ORDER BY position;
+ORDER BY position
+ON CONFLICT (process_id, attempt, number) WHERE number IS NOT NULL DO NOTHING;
 
 -- Removing -------------------------------------------------------------------------------------------------------------
 

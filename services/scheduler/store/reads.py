@@ -230,7 +230,13 @@ class Reads:
                 raise ResourceExhausted(msg, reason="TOO_MANY_ATTRIBUTES", retry_delay_s=0)
 
     async def add_logs(
-        self, colony: str, executor_id: str, executor_name: str, ref: AttemptRef, lines: Sequence[tuple[datetime, str]]
+        self,
+        colony: str,
+        executor_id: str,
+        executor_name: str,
+        ref: AttemptRef,
+        lines: Sequence[tuple[datetime, str]],
+        first_number: int = 0,
     ) -> None:
         """Stores log lines of a live attempt, in order."""
         async with self._database.transaction() as connection:
@@ -242,6 +248,7 @@ class Reads:
                     "id": ref.process_id,
                     "attempt": ref.number,
                     "executor_name": executor_name,
+                    "first_number": first_number,
                     "times": [at for at, _ in lines],
                     "messages": [message for _, message in lines],
                 },

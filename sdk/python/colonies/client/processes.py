@@ -185,12 +185,23 @@ class ProcessCalls(Calls):
         request = scheduler.ListAttributesRequest(colony_name=self.colony, process_id=process_id)
         return (await self.call(self.scheduler.ListAttributes, request)).attributes
 
-    async def add_logs(self, process_id: str, attempt: int, lines: Iterable[str | process.LogLine]) -> None:
-        """Adds 1 to 1 000 lines to the log of the caller's running attempt."""
+    async def add_logs(
+        self, process_id: str, attempt: int, lines: Iterable[str | process.LogLine], *, first_number: int = 0
+    ) -> None:
+        """Adds 1 to 1 000 lines to the log of the caller's running attempt.
+
+        Args:
+            process_id: whose log.
+            attempt: number of the running attempt.
+            lines: texts, or messages with times of their own.
+            first_number: number of the first line among the attempt's lines, from 1; lines whose numbers are there already are
+                passed over. 0 = not counted: a call that is repeated after an outage may add its lines twice.
+        """
         request = scheduler.AddLogsRequest(
             colony_name=self.colony,
             attempt=attempt_ref(process_id, attempt),
             lines=[process.LogLine(message=line) if isinstance(line, str) else line for line in lines],
+            first_number=first_number,
         )
         await self.call(self.scheduler.AddLogs, request)
 

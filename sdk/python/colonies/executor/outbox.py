@@ -41,6 +41,8 @@ class Outbox:
         self._lock = threading.Lock()
         self._waiting: deque[Report] = deque()
         self._unkept_lines = 0
+        # Lines are counted, so that a call that is repeated after an outage adds none twice.
+        self._sent_lines = 0
         self._abandoned = False
         self._sender: asyncio.Task[None] | None = None
 
@@ -104,7 +106,10 @@ class Outbox:
         client, colony = self._client, self._client.colony
         lines = [report for report in batch if isinstance(report, LogLine)]
         if lines:
-            logs = scheduler.AddLogsRequest(colony_name=colony, attempt=self._attempt, lines=lines)
+            logs = scheduler.AddLogsRequest(
+                colony_name=colony, attempt=self._attempt, lines=lines, first_number=self._sent_lines + 1
+            )
+            self._sent_lines += len(lines)
             await client.call(client.scheduler.AddLogs, logs)
         # The last value of a key wins; the RPC takes each only once.
         attributes = {(report.kind, report.key): report for report in batch if isinstance(report, Attribute)}

@@ -10,7 +10,9 @@
 --   keep      [[timer, ms], ...]                            set, unless it is set already
 --   offer     [[offer, lease, ms], ...]                     set the offer, unless it or the lease is set already
 --   ready     [[lane, [index, ...], [score, member, ...]], ...]   put into the lane
--- For each lane that grew, "lane\ncount" is published on the colony's ready channel.
+--   news      {id, ...}                                     processes and workflows that have news for followers
+-- For each lane that grew, "lane\ncount" is published on the colony's ready channel; news are published as one message, ids in
+-- lines, on its changed channel.
 
 local prefix, colony = ARGV[1], ARGV[2]
 local changes = cjson.decode(ARGV[3])
@@ -54,5 +56,8 @@ for _, entry in ipairs(changes.ready or {}) do
     redis.call('PUBLISH', 'colonies:ready:' .. colony, lane .. '\n' .. new)
     grown = grown + new
   end
+end
+if changes.news and #changes.news > 0 then
+  redis.call('PUBLISH', 'colonies:changed:' .. colony, table.concat(changes.news, '\n'))
 end
 return grown

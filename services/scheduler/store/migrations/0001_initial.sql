@@ -124,8 +124,11 @@ CREATE TABLE log (
   process_id uuid NOT NULL,
   attempt integer NOT NULL,
   executor_name text NOT NULL,
+  -- The line's number within its attempt, if its executor counts: a repeated call adds nothing.
+  number bigint,
   at timestamptz NOT NULL,
   message text NOT NULL
 );
+CREATE UNIQUE INDEX log_number ON log (process_id, attempt, number) WHERE number IS NOT NULL;
 CREATE INDEX log_by_process ON log (process_id, id);
 CREATE INDEX log_by_executor ON log (colony, executor_name, xid, id);

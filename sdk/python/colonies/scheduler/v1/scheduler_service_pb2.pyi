@@ -892,8 +892,13 @@ class AddLogsRequest(_message.Message):
     COLONY_NAME_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
+    FIRST_NUMBER_FIELD_NUMBER: _builtins.int
     colony_name: _builtins.str
     """The tenant: a Name."""
+    first_number: _builtins.int
+    """Number of the first of these among the attempt's lines, counted by the caller from 1; the others follow. Numbers that are
+    there already are passed over, so that a call may be repeated. 0 = not counted: a repeated call adds its lines again.
+    """
     @_builtins.property
     def attempt(self) -> Global___AttemptRef:
         """The caller's running attempt."""
@@ -908,10 +913,11 @@ class AddLogsRequest(_message.Message):
         colony_name: _builtins.str = ...,
         attempt: Global___AttemptRef | None = ...,
         lines: _abc.Iterable[_process_pb2.LogLine] | None = ...,
+        first_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "colony_name", b"colony_name", "lines", b"lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "colony_name", b"colony_name", "first_number", b"first_number", "lines", b"lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

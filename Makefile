@@ -28,8 +28,9 @@ $(VENV)/.dev: $(VENV)/.server
 	$(BIN)/pip install --quiet --editable '.[server,dev]'
 	@touch $@
 
-node_modules/.stamp: package-lock.json
-	npm ci --silent --no-audit --no-fund
+# One tool, pinned exactly, as its own parts are: a lock file would add nothing.
+node_modules/.stamp: package.json
+	npm install --silent --no-audit --no-fund --no-package-lock
 	@touch $@
 
 .PHONY: setup

@@ -181,6 +181,7 @@ class Upkeep:
             page = ids[start : start + PAGE]
             lives = await self._tables.lives(colony, page, with_children=True)
             await self._queue.accord(colony, lives, await self._tables.over(page))
+            await self._take_back(colony, lives)
             touched = {one for live in lives for one in (live.id, live.workflow_id) if one is not None}
             await self._queue.announce(colony, list(touched))
 

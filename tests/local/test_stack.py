@@ -20,7 +20,8 @@ import psycopg
 import pytest
 import redis
 
-from deploy.local import binaries, control, files, layout, supervisor
+from deploy.local import accounts, binaries, control, files, layout, supervisor
+from deploy.local.accounts import Account
 from deploy.local.errors import StackError, describe_os_error
 from deploy.local.postgres import Postgres
 from deploy.local.processes import ProcessId, command_line
@@ -346,11 +347,13 @@ def python_path() -> str:
 @pytest.mark.skipif(not as_root(), reason="the other tests run as an ordinary user already")
 def test_an_ordinary_user_can_run_it(open_dir: Path) -> None:
     user = pwd.getpwnam("nobody")
-    python = sys.executable if _runs_as(user, sys.executable) else _copied_python(open_dir / "python")
+    python = _open_python(user, open_dir / "python")
+    path = _open_path(Account(user.pw_name, user.pw_uid, user.pw_gid), open_dir / "packages")
+    dummy = Path(path.split(os.pathsep, 1)[0]) / DUMMY.relative_to(REPOSITORY)
     home = open_dir / "home"
     home.mkdir(mode=0o700)
     os.chown(home, user.pw_uid, user.pw_gid)
-    settings = stack_settings(home / "data", service_command=(python, str(DUMMY), "{name}"))
+    settings = stack_settings(home / "data", service_command=(python, str(dummy), "{name}"))
     code = (
         "import sys; from deploy.local import control\n"
         "settings = control.StackSettings.from_json(sys.stdin.read())\n"
@@ -370,7 +373,7 @@ def test_an_ordinary_user_can_run_it(open_dir: Path) -> None:
         env={
             "PATH": "/usr/bin:/bin",
             "HOME": str(home),
-            "PYTHONPATH": python_path(),
+            "PYTHONPATH": path,
             "LD_LIBRARY_PATH": str(open_dir / "python" / "lib"),
         },
         check=False,
@@ -382,19 +385,37 @@ def test_an_ordinary_user_can_run_it(open_dir: Path) -> None:
     assert owners == {user.pw_uid}
 
 
-def _runs_as(user: pwd.struct_passwd, python: str) -> bool:
-    with suppress(OSError):
-        result = subprocess.run(
-            [python, "-c", "import colonies"],
-            env={"PYTHONPATH": python_path()},
-            user=user.pw_uid,
-            group=user.pw_gid,
-            extra_groups=[],
-            cwd="/",
-            check=False,
-        )
-        return result.returncode == 0
-    return False
+def _open_python(user: pwd.struct_passwd, target: Path) -> str:
+    """An interpreter that this user may run: this one, the one it is a link to, or a copy."""
+    for python in (sys.executable, str(Path(sys.executable).resolve())):
+        with suppress(OSError):
+            if subprocess.run([python, "-c", ""], user=user.pw_uid, extra_groups=[], cwd="/", check=False).returncode == 0:
+                return python
+    return _copied_python(target)
+
+
+def _open_path(account: Account, target: Path) -> str:
+    """The repository and the packages for PYTHONPATH; what only root may reach, as when it is cloned into root's home, is
+    linked to an open place.
+    """
+    folders = [REPOSITORY, *(Path(each) for each in python_path().split(os.pathsep) if Path(each) != REPOSITORY)]
+    opened = []
+    for number, folder in enumerate(folders):
+        if accounts.barrier(account, folder) is None:
+            opened.append(str(folder))
+            continue
+        unneeded = shutil.ignore_patterns(".git", ".venv", "node_modules", "__pycache__")
+        place = target / str(number)
+        shutil.copytree(folder, place, ignore=unneeded, symlinks=True, copy_function=_link)
+        opened.append(str(place))
+    return os.pathsep.join(opened)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 def _copied_python(target: Path) -> str:

@@ -54,11 +54,15 @@ status: $(VENV)/.server ## Show what runs
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, under ten minutes
-	$(BIN)/python -m pytest -q -m 'not fault'
+	$(BIN)/python -m pytest -q -m 'not fault and not model'
 
 .PHONY: test-fault
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes
 	$(BIN)/python -m pytest -q -m fault
+
+.PHONY: test-model
+test-model: $(VENV)/.dev ## Run ten thousand random steps of the scheduler against its model
+	$(BIN)/python -m pytest -q -m model
 
 .PHONY: lint
 lint: $(VENV)/.dev node_modules/.stamp ## Ruff, strict mypy, import-linter, buf, stub drift

@@ -1,12 +1,17 @@
 """The benchmarks, and the limits they are held against: `python -m bench [NAME ...]`.
 
-    __main__     what to run, how long, and where the answers go
-    installation a whole stack of its own: durable Postgres, Valkey, four services, front door; signatures on
+    command      what to run, how long, and where the answers go
+    installation a whole stack of its own: durable Postgres, Valkey, services, front door; signatures on
     loads        load generators, each a process of its own
-    calls, sdk, idle, bare
-                 the loads: generated stubs, SDK objects, one submit at a time, and nothing but gRPC
+    calls, assigns, sdk, idle, bare, tables
+                 the loads: generated stubs, SDK objects, one submit at a time, nothing but gRPC, nothing but Postgres
+    statements   the scheduler's hot statements, by name
     limits       what this machine could do at best, measured in the same run
-    cases        the figures: what is run, what is checked, and which limit it is held against
+    run          what a case is given, and what it gives
+    loaded, depth, replicas
+                 the cases: what is run, and what is checked
+    filling      a million waiting processes
+    cases        the figures: what each is held against, and what it is to reach
     figures      median, spread, machine
     report       results.json, the table, README.md
     profiling    py-spy on the scheduler while a case runs

@@ -44,6 +44,48 @@ def signed_connection(door: Door, key_hex: str) -> SigningChannel:
     return SigningChannel(channel, Signer(PrivateKey.from_hex(key_hex), door.cluster))
 
 
+async def submit(stub: "SchedulerServiceAsyncStub", door: Door, specs: Sequence[FunctionSpec]) -> None:
+    """Submits processes in one call.
+
+    Raises:
+        BenchError: not all of them were acknowledged.
+    """
+    request = scheduler.SubmitProcessesRequest(colony_name=door.colony, request_id=str(uuid.uuid4()), specs=specs)
+    response = await stub.SubmitProcesses(request, timeout=CALL_S)
+    if len(set(response.process_ids)) != len(specs):
+        msg = f"{len(specs)} processes were submitted, and {len(set(response.process_ids))} were acknowledged"
+        raise BenchError(msg)
+
+
+async def assign_one(stub: "SchedulerServiceAsyncStub", door: Door) -> scheduler.Assignment:
+    """Gets one process, of which there must be one.
+
+    Raises:
+        BenchError: none came.
+    """
+    asking = scheduler.AssignProcessesRequest(colony_name=door.colony, max_processes=1, wait_ms=ASSIGN_WAIT_MS)
+    (assigned,) = (await stub.AssignProcesses(asking, timeout=CALL_S)).assignments or (None,)
+    if assigned is None:
+        msg = f"no process came within {ASSIGN_WAIT_MS / 1000:g} s, although there must be one"
+        raise BenchError(msg)
+    return assigned
+
+
+async def close_one(stub: "SchedulerServiceAsyncStub", door: Door, assigned: scheduler.Assignment) -> None:
+    """Closes an attempt as successful.
+
+    Raises:
+        BenchError: the process is not successful then.
+    """
+    ref = scheduler.AttemptRef(process_id=assigned.process_id, attempt=assigned.attempt)
+    close = scheduler.Close(attempt=ref, success=scheduler.Close.Success(outputs=[Value(data=b"4")]))
+    closing = scheduler.CloseProcessesRequest(colony_name=door.colony, closes=[close])
+    states = (await stub.CloseProcesses(closing, timeout=CALL_S)).states
+    if list(states) != [process.PROCESS_STATE_SUCCESSFUL]:
+        msg = f"process {assigned.process_id} was closed as successful and is in the states {list(states)}"
+        raise BenchError(msg)
+
+
 @dataclass
 class _Stubs:
     """A signed stub for each of some keys."""
@@ -63,17 +105,6 @@ class _Stubs:
         for channel in self._channels:
             await channel.close()
 
-    async def submit(self, stub: "SchedulerServiceAsyncStub", specs: Sequence[FunctionSpec]) -> None:
-        request = scheduler.SubmitProcessesRequest(
-            colony_name=self.door.colony,
-            request_id=str(uuid.uuid4()),
-            specs=specs,
-        )
-        response = await stub.SubmitProcesses(request, timeout=CALL_S)
-        if len(set(response.process_ids)) != len(specs):
-            msg = f"{len(specs)} processes were submitted, and {len(set(response.process_ids))} were acknowledged"
-            raise BenchError(msg)
-
 
 @dataclass
 class UnaryCycles(_Stubs, Load[Timed, Window]):
@@ -87,26 +118,11 @@ class UnaryCycles(_Stubs, Load[Timed, Window]):
     async def _cycle(self, stub: "SchedulerServiceAsyncStub", until: float) -> int:
         count = 0
         while time.monotonic() < until:
-            await self.submit(stub, [noop()])
-            await self._work(stub)
+            await submit(stub, self.door, [noop()])
+            # Every cycle has submitted before it asks, so there is one for everyone who asks.
+            await close_one(stub, self.door, await assign_one(stub, self.door))
             count += 1
         return count
-
-    async def _work(self, stub: "SchedulerServiceAsyncStub") -> None:
-        colony = self.door.colony
-        asking = scheduler.AssignProcessesRequest(colony_name=colony, max_processes=1, wait_ms=ASSIGN_WAIT_MS)
-        # Every cycle has submitted before it asks, so there is one for everyone who asks.
-        (assigned,) = (await stub.AssignProcesses(asking, timeout=CALL_S)).assignments or (None,)
-        if assigned is None:
-            msg = f"no process came within {ASSIGN_WAIT_MS / 1000:g} s, although there must be one"
-            raise BenchError(msg)
-        ref = scheduler.AttemptRef(process_id=assigned.process_id, attempt=assigned.attempt)
-        close = scheduler.Close(attempt=ref, success=scheduler.Close.Success(outputs=[Value(data=b"4")]))
-        closing = scheduler.CloseProcessesRequest(colony_name=colony, closes=[close])
-        states = (await stub.CloseProcesses(closing, timeout=CALL_S)).states
-        if list(states) != [process.PROCESS_STATE_SUCCESSFUL]:
-            msg = f"process {assigned.process_id} was closed as successful and is in the states {list(states)}"
-            raise BenchError(msg)
 
 
 @dataclass
@@ -123,6 +139,6 @@ class Submits(_Stubs, Load[Timed, Window]):
     async def _submit_on(self, stub: "SchedulerServiceAsyncStub", until: float) -> int:
         count = 0
         while time.monotonic() < until:
-            await self.submit(stub, [noop() for _ in range(self.batch)])
+            await submit(stub, self.door, [noop() for _ in range(self.batch)])
             count += self.batch
         return count

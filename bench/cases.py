@@ -1,262 +1,193 @@
-"""The figures: what is run, what is checked afterwards, and which limit each is held against."""
+"""The figures: what each is held against, what it is to reach, and which case measures it."""
 
-import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from bench import graphs
-from bench.calls import Submits, UnaryCycles
-from bench.effort import Effort
-from bench.failure import BenchError
-from bench.figures import CYCLES_PER_S, MS, PROCESSES_PER_S, Figure, Unit, figure, percentile
-from bench.idle import IdleExecutor, IdleSubmits
-from bench.installation import Colony, Installation
-from bench.limits import Limits
-from bench.loads import Load, Timed, Window, rate, running, timed
-from bench.sdk import SdkExecutors, SdkSubmits, Workflows
-from colonies.client.processes import state_name
+from bench import depth, loaded, replicas
+from bench.figures import BYTES, CYCLES_PER_S, MB, MS, PROCESSES_PER_S, RATIO, SPEED_UP, Figure, Reach, Unit, figure
+from bench.limits import LIMIT_TEXTS, OWN_LIMITS, Limits
+from bench.run import Run, Samples, check_whole
 
-EXECUTORS = 8
-SDK_CONCURRENCY = 8
-BATCH = 100
-BATCH_CLIENTS = 4
-FAN = 100
-CHAIN = 50
-
-Samples = Mapping[str, Sequence[float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run of a case. `measuring` is entered after the warm-up and left after the last repetition."""
-
-    stack: Installation
-    effort: Effort
-    measuring: Callable[[], AbstractContextManager[None]]
+SAME = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A figure's unit and its limit: how the limit comes about, in numbers and in words."""
+    """A figure's unit, its limit (how that comes about, in numbers and in words), and what it is to reach."""
 
     unit: Unit
     limit: Callable[[Limits], float]
     limit_is: str
+    reach: Reach | None = None
 
 
-def cycle_unary(run: Run) -> Samples:
-    """Submit, assign, close: one process a call, plain stubs, 8 executors at a time in two processes."""
-    colony = run.stack.colony("cycle-unary", workers=EXECUTORS)
-    keys = [worker.key.hex for worker in colony.workers]
-    loads = [UnaryCycles(colony.door, keys[half::2]) for half in range(2)]
-    samples, done = _rates(run, loads)
-    _expect(colony, {"SUCCESSFUL": done})
-    return {"cycle_unary": samples}
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is run, for which figures. A case with a million waiting is left out of a quick run, unless it is named."""
+
+    measure: Callable[[Run], Samples]
+    figures: Mapping[str, Held] = field(default_factory=dict)
+    has_million: bool = False
 
 
-def cycle_sdk(run: Run) -> Samples:
-    """The same through the SDK: a client that submits concurrently, 8 Executor objects that run 8 functions at once."""
-    colony = run.stack.colony("cycle-sdk", workers=EXECUTORS)
-    functions = run.effort.sdk_functions
-    loads: list[Load[int, float]] = [SdkSubmits(colony.door, colony.user.hex)]
-    with _executors(colony, SDK_CONCURRENCY), running(loads) as (client,):
-        client.run(functions)
-        with run.measuring():
-            samples = [functions / client.run(functions) for _ in range(run.effort.repetitions)]
-    _expect(colony, {"SUCCESSFUL": functions * (run.effort.repetitions + 1)})
-    return {"cycle_sdk": samples}
+# The order matters: what needs quiet comes first, what leaves tens of thousands of rows comes last. The million have
+# installations of their own.
+CASES: Sequence[Case] = (
+    Case(
+        loaded.idle,
+        {
+            "idle_p50": Held(MS, lambda limits: limits.signed_commit_ms, "one signed call and one commit", Reach(4)),
+            "idle_p99": Held(
+                MS,
+                lambda limits: limits.ms("limit_grpc_1_p99") + limits.ms("limit_ed25519") + limits.ms("limit_commit_1_p99"),
+                "the same, 99th percentiles",
+                Reach(12),
+            ),
+        },
+    ),
+    Case(
+        loaded.chain_100,
+        {
+            "chain_100": Held(
+                MS,
+                lambda limits: loaded.CHAIN * limits.signed_commit_ms,
+                "one signed call and one commit a step",
+                Reach(1_000),
+            )
+        },
+    ),
+    Case(
+        loaded.fan_1000,
+        {
+            "fan_1000": Held(
+                MS,
+                lambda limits: 1000 * (loaded.FAN + 2) / limits.of("limit_tables_cycle", CYCLES_PER_S),
+                "the statements of its processes in Postgres alone",
+                Reach(1_000),
+            )
+        },
+    ),
+    Case(
+        loaded.cycle_unary,
+        {
+            "cycle_unary": Held(
+                CYCLES_PER_S,
+                lambda limits: limits.per_s("limit_grpc_8") / 3,
+                "three empty calls a cycle, 8 callers",
+                Reach(300),
+            )
+        },
+    ),
+    Case(
+        loaded.cycle_sdk,
+        {
+            "cycle_sdk": Held(
+                CYCLES_PER_S,
+                lambda limits: limits.of("limit_tables_cycle", CYCLES_PER_S),
+                "the same statements in Postgres alone, 100 rows each",
+                Reach(5_000, ratio=2),
+            )
+        },
+    ),
+    Case(
+        replicas.replicas_2,
+        {"replicas_2": Held(SPEED_UP, lambda _limits: 2.0, "two do twice as much")},
+    ),
+    Case(
+        loaded.submit_1,
+        {
+            "submit_1": Held(
+                PROCESSES_PER_S,
+                lambda limits: 1000 / limits.signed_commit_ms,
+                "one signed call and one commit each",
+                Reach(250),
+            )
+        },
+    ),
+    Case(
+        loaded.submit_32,
+        {
+            "submit_32": Held(
+                PROCESSES_PER_S, lambda limits: limits.per_s("limit_grpc_32"), "empty calls, 32 callers", Reach(800)
+            )
+        },
+    ),
+    Case(
+        loaded.submit_dag_10k,
+        {
+            "submit_dag_10k": Held(
+                MS,
+                lambda limits: (
+                    limits.ms("limit_grpc_1")
+                    + limits.ms("limit_ed25519")
+                    + loaded.DAG_LAYERS * loaded.DAG_WIDTH / 1000 * limits.ms("limit_commit_1000")
+                ),
+                "one signed call, and commits of 10 000 rows in all",
+                Reach(2_000),
+            )
+        },
+    ),
+    Case(
+        loaded.submit_batch,
+        {
+            "submit_batch": Held(
+                PROCESSES_PER_S,
+                lambda limits: limits.of("limit_tables_submit", PROCESSES_PER_S),
+                "the same statements in Postgres alone, 100 rows each",
+                Reach(15_000),
+            )
+        },
+    ),
+    Case(
+        depth.depth,
+        {
+            "assign_depth": Held(RATIO, lambda _limits: SAME, "a million are no more than a thousand", Reach(1.2)),
+            "rss_1m": Held(MB, lambda limits: limits.of("limit_rss_0", MB), "the same process before they waited", Reach(300)),
+            "redis_bytes": Held(
+                BYTES,
+                lambda limits: limits.of("limit_zset_entry", BYTES),
+                "a sorted set's entry with a member of 16 bytes",
+                Reach(250),
+            ),
+        },
+        has_million=True,
+    ),
+    Case(
+        depth.named,
+        {"assign_named": Held(RATIO, lambda _limits: SAME, "a million are no more than none", Reach(1.2))},
+        has_million=True,
+    ),
+)
+
+# In the order in which they are spoken of.
+NAMES = (
+    "cycle_sdk", "cycle_unary", "submit_1", "submit_32", "submit_batch", "idle_p50", "idle_p99", "assign_depth", "assign_named",
+    "fan_1000", "chain_100", "submit_dag_10k", "rss_1m", "redis_bytes", "replicas_2",
+)  # fmt: skip
+HELD: Mapping[str, Held] = {name: held for case in CASES for name, held in case.figures.items()}
+QUICK_NAMES = [name for name in NAMES if not any(name in case.figures for case in CASES if case.has_million)]
 
 
-def submit_1(run: Run) -> Samples:
-    """One client, one process a call, one call after another."""
-    return {"submit_1": _submits(run, "submit-1", clients=[1], batch=1)}
-
-
-def submit_32(run: Run) -> Samples:
-    """32 clients, each as submit_1, in two processes."""
-    return {"submit_32": _submits(run, "submit-32", clients=[16, 16], batch=1)}
-
-
-def submit_batch(run: Run) -> Samples:
-    """Four clients, 100 processes a call."""
-    return {"submit_batch": _submits(run, "submit-batch", clients=[BATCH_CLIENTS], batch=BATCH)}
-
-
-def idle(run: Run) -> Samples:
-    """Begin of a submit until an executor that waited in a long poll has the process, nothing else going on."""
-    colony = run.stack.colony("idle", workers=1)
-    count, repetitions = run.effort.idle_submits, run.effort.repetitions
-    waiting: list[Load[int, dict[str, float]]] = [IdleExecutor(colony.door, colony.workers[0].key.hex)]
-    submitting: list[Load[int, dict[str, float]]] = [IdleSubmits(colony.door, colony.user.hex)]
-    p50, p99 = [], []
-    with running(waiting) as (executor,), running(submitting) as (client,):
-
-        def latencies() -> list[float]:
-            executor.tell(count)
-            begun = client.run(count)
-            arrived = executor.answer()
-            if begun.keys() != arrived.keys():
-                msg = "what arrived is not what was submitted"
-                raise BenchError(msg)
-            return [(arrived[one] - begun[one]) * 1000 for one in begun]
-
-        latencies()
-        with run.measuring():
-            for _ in range(repetitions):
-                took = latencies()
-                p50.append(percentile(took, 50))
-                p99.append(percentile(took, 99))
-    _expect(colony, {"SUCCESSFUL": count * (repetitions + 1)})
-    return {"idle_p50": p50, "idle_p99": p99}
-
-
-def fan_100(run: Run) -> Samples:
-    """A workflow 1 → 100 → 1 of no-ops, 8 Executor objects that run one function at a time."""
-    return {"fan_100": _workflow(run, "fan-100", graphs.fan(FAN), run_it=True)}
-
-
-def chain_50(run: Run) -> Samples:
-    """A workflow of 50 no-ops in a row, the same executors."""
-    return {"chain_50": _workflow(run, "chain-50", graphs.chain(CHAIN), run_it=True)}
-
-
-def submit_dag_1k(run: Run) -> Samples:
-    """Submitting a workflow of 1 000 functions in 10 layers, each with two parents."""
-    return {"submit_dag_1k": _workflow(run, "submit-dag-1k", graphs.layers(10, 100), run_it=False)}
-
-
-# The order matters: what needs quiet comes first, what leaves tens of thousands of rows comes last.
-CASES: Mapping[Callable[[Run], Samples], Mapping[str, Held]] = {
-    idle: {
-        "idle_p50": Held(MS, lambda limits: limits.signed_commit_ms, "one signed call and one commit"),
-        "idle_p99": Held(
-            MS,
-            lambda limits: limits.ms("limit_grpc_1_p99") + limits.ms("limit_ed25519") + limits.ms("limit_commit_1_p99"),
-            "the same, 99th percentiles",
-        ),
-    },
-    chain_50: {
-        "chain_50": Held(MS, lambda limits: CHAIN * limits.signed_commit_ms, "one signed call and one commit a step"),
-    },
-    fan_100: {
-        "fan_100": Held(
-            MS,
-            lambda limits: 1000 * 2 * (FAN + 2) / limits.per_s("limit_grpc_8"),
-            "two empty calls a process, 8 callers",
-        ),
-    },
-    cycle_unary: {
-        "cycle_unary": Held(
-            CYCLES_PER_S, lambda limits: limits.per_s("limit_grpc_8") / 3, "three empty calls a cycle, 8 callers"
-        ),
-    },
-    cycle_sdk: {
-        "cycle_sdk": Held(
-            CYCLES_PER_S,
-            lambda limits: 1000 * 100 / limits.ms("limit_commit_100") / 3,
-            "three rows a cycle, 100 rows a commit",
-        ),
-    },
-    submit_1: {
-        "submit_1": Held(
-            PROCESSES_PER_S,
-            lambda limits: 1000 / limits.signed_commit_ms,
-            "one signed call and one commit each",
-        ),
-    },
-    submit_32: {
-        "submit_32": Held(PROCESSES_PER_S, lambda limits: limits.per_s("limit_grpc_32"), "empty calls, 32 callers"),
-    },
-    submit_dag_1k: {
-        "submit_dag_1k": Held(
-            MS,
-            lambda limits: limits.ms("limit_grpc_1") + limits.ms("limit_ed25519") + limits.ms("limit_commit_1000"),
-            "one signed call and one commit of 1 000 rows",
-        ),
-    },
-    submit_batch: {
-        "submit_batch": Held(
-            PROCESSES_PER_S,
-            lambda limits: 1000 * BATCH / limits.ms("limit_commit_100"),
-            "100 rows a commit",
-        ),
-    },
-}
-
-NAMES = [name for held in CASES.values() for name in held]
+def shown_with(name: str) -> tuple[str, Reach | None]:
+    """What is said beside a figure or a limit: what its limit is (or what it is itself), and what it is to reach."""
+    if (held := HELD.get(name)) is not None:
+        return held.limit_is, held.reach
+    return LIMIT_TEXTS[name], None
 
 
 def measure(run: Run, names: Sequence[str], limits: Limits) -> Iterator[tuple[str, Figure]]:
-    """The figures of these names, as they come.
+    """The figures of these names, as they come, with those that are measured along with them.
 
     Raises:
         BenchError: the work was not done as it should be, or a part of the stack died on the way.
     """
-    for case, held in CASES.items():
-        if not any(name in names for name in held):
+    for case in CASES:
+        if not any(name in names for name in case.figures):
             continue
-        samples = case(run)
-        if run.stack.restarts():
-            msg = f"a part of the stack was restarted during {case.__name__}"
-            raise BenchError(msg)
-        for name, against in held.items():
-            yield name, figure(samples[name], against.unit, against.limit(limits), against.limit_is)
-
-
-def _rates(run: Run, loads: Sequence[Load[Timed, Window]]) -> tuple[list[float], int]:
-    """Repetitions of a rate, and how much was done in all, the warm-up included."""
-    with running(loads) as processes:
-        windows = [timed(processes, run.effort.seconds)]
-        with run.measuring():
-            windows += [timed(processes, run.effort.seconds) for _ in range(run.effort.repetitions)]
-    done = sum(window.count for repetition in windows for window in repetition)
-    return [rate(repetition) for repetition in windows[1:]], done
-
-
-def _submits(run: Run, colony_name: str, *, clients: Sequence[int], batch: int) -> list[float]:
-    """Rates of submitting; `clients` says how many there are in each process."""
-    colony = run.stack.colony(colony_name)
-    samples, done = _rates(run, [Submits(colony.door, [colony.user.hex] * count, batch) for count in clients])
-    _expect(colony, {"WAITING": done})
-    return samples
-
-
-def _workflow(run: Run, colony_name: str, spec: bytes, *, run_it: bool) -> list[float]:
-    colony = run.stack.colony(colony_name, workers=EXECUTORS if run_it else 0)
-    loads: list[Load[bool, float]] = [Workflows(colony.door, colony.user.hex, spec)]
-    with _executors(colony, 1), running(loads) as (client,):
-        client.run(run_it)
-        with run.measuring():
-            samples = [client.run(run_it) for _ in range(run.effort.repetitions)]
-    return samples
-
-
-@contextmanager
-def _executors(colony: Colony, concurrency: int) -> Iterator[None]:
-    """All of a colony's executors at work, in one process."""
-    if not colony.workers:
-        yield
-        return
-    workers = [(worker.name, worker.key.hex) for worker in colony.workers]
-    loads: list[Load[None, None]] = [SdkExecutors(colony.door, workers, concurrency)]
-    with running(loads) as (executors,):
-        yield
-        executors.run(None)
-
-
-def _expect(colony: Colony, expected: Mapping[str, int]) -> None:
-    """Counts what is in the server.
-
-    Raises:
-        BenchError: it is not what was done.
-    """
-
-    async def count() -> Counter[str]:
-        async with colony.door.client(colony.user) as client:
-            return Counter([state_name(one.state) async for one in client.list_processes()])
-
-    if (found := asyncio.run(count())) != Counter(expected):
-        msg = f"colony {colony.door.colony}: the server has {dict(found)}, and what was done is {dict(expected)}"
-        raise BenchError(msg)
+        samples = case.measure(run)
+        check_whole(run.stack)
+        for name, unit in OWN_LIMITS.items():
+            if name in samples:
+                limits.figures[name] = figure(samples[name], unit)
+        for name, held in case.figures.items():
+            yield name, figure(samples[name], held.unit, held.limit(limits), held.limit_is, held.reach)

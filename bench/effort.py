@@ -16,7 +16,11 @@ class Effort:
     idle_submits: int
     # Functions in a repetition of cycle_sdk.
     sdk_functions: int
+    # Assigned on each side in a repetition of assign_depth and assign_named.
+    assigns: int
+    # How many wait where many do. As many at any effort, else it would be another figure.
+    waiting: int = 1_000_000
 
 
-FULL = Effort(repetitions=7, seconds=2.0, limit_seconds=0.5, idle_submits=100, sdk_functions=1_000)
-QUICK = Effort(repetitions=5, seconds=0.35, limit_seconds=0.08, idle_submits=20, sdk_functions=150)
+FULL = Effort(repetitions=7, seconds=2.0, limit_seconds=0.5, idle_submits=100, sdk_functions=10_000, assigns=100)
+QUICK = Effort(repetitions=5, seconds=0.35, limit_seconds=0.08, idle_submits=20, sdk_functions=500, assigns=20)

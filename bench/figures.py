@@ -25,6 +25,20 @@ PROCESSES_PER_S = Unit("processes/s", "more")
 CYCLES_PER_S = Unit("cycles/s", "more")
 CALLS_PER_S = Unit("calls/s", "more")
 MS = Unit("ms", "less")
+RATIO = Unit("times as long", "less")
+SPEED_UP = Unit("times as much", "more")
+# 10^6 bytes.
+MB = Unit("MB", "less")
+BYTES = Unit("bytes", "less")
+UNITS = {unit.name: unit for unit in (PROCESSES_PER_S, CYCLES_PER_S, CALLS_PER_S, MS, RATIO, SPEED_UP, MB, BYTES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a figure is to reach: a value in its unit, and how many times worse than its limit it may be at most."""
+
+    value: float
+    ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,8 @@ class Figure:
     """One measured figure.
 
     `value` is the median of the repetitions and `spread` their interquartile range, both in `unit`. `limit` is what the
-    machine could do at best, in the same unit, and `limit_is` says what that is; a limit itself has none.
+    machine could do at best, in the same unit, and `limit_is` says what that is; a limit itself has none. `reach` is set
+    where there is something to reach.
     """
 
     value: float
@@ -40,6 +55,15 @@ class Figure:
     spread: float
     limit: float | None = None
     limit_is: str = ""
+    reach: Reach | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it reaches what it is to reach; None if that is nothing."""
+        if self.reach is None:
+            return None
+        far = self.value >= self.reach.value if self.unit.better == "more" else self.value <= self.reach.value
+        return far and (self.reach.ratio is None or self.ratio is None or self.ratio <= self.reach.ratio)
 
     @property
     def ratio(self) -> float | None:
@@ -49,10 +73,12 @@ class Figure:
         return self.limit / self.value if self.unit.better == "more" else self.value / self.limit
 
 
-def figure(samples: Sequence[float], unit: Unit, limit: float | None = None, limit_is: str = "") -> Figure:
+def figure(
+    samples: Sequence[float], unit: Unit, limit: float | None = None, limit_is: str = "", reach: Reach | None = None
+) -> Figure:
     """The figure that repetitions make; there must be two or more of them."""
     low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return Figure(statistics.median(samples), unit, high - low, limit, limit_is)
+    return Figure(statistics.median(samples), unit, high - low, limit, limit_is, reach)
 
 
 def percentile(samples: Sequence[float], percent: int) -> float:

@@ -15,36 +15,35 @@ from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from colonies.signing import SigningChannel
 
-POLL_MS = 10_000
-# Between two submits. Part of the load: long enough for the executor to be back in its long poll, and of no fixed
+# Between two submits. Part of the load: long enough for the executor to be idle again, and of no fixed
 # length, so that it does not fall into step with anything.
 PAUSE_S = (0.020, 0.040)
 
 
 @dataclass
 class IdleExecutor(Load[int, dict[str, float]]):
-    """An executor in a long poll. A job waits for so many processes and answers with the moment each arrived at."""
+    """An executor with an open stream. A job waits for so many processes and answers with the moment each arrived at."""
 
     door: Door
     key: str
     _channel: SigningChannel | None = field(default=None, init=False)
     _arrived: dict[str, float] = field(default_factory=dict, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _polling: asyncio.Task[None] | None = field(default=None, init=False)
+    _pulling: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def open(self) -> None:
         self._channel = signed_connection(self.door, self.key)
         await self._channel.channel_ready()
-        self._polling = asyncio.create_task(self._poll(self._channel))
+        self._pulling = asyncio.create_task(self._pull(self._channel))
 
     async def run(self, job: int) -> dict[str, float]:
-        assert self._polling is not None, "opened"
+        assert self._pulling is not None, "opened"
         while len(self._arrived) < job:
             self._news.clear()
             news = asyncio.create_task(self._news.wait())
-            await asyncio.wait((news, self._polling), timeout=CALL_S, return_when=asyncio.FIRST_COMPLETED)
-            if self._polling.done():
-                self._polling.result()
+            await asyncio.wait((news, self._pulling), timeout=CALL_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._pulling.done():
+                self._pulling.result()
             if not news.done():
                 msg = f"{len(self._arrived)} of {job} processes arrived"
                 raise BenchError(msg)
@@ -52,18 +51,17 @@ class IdleExecutor(Load[int, dict[str, float]]):
         return arrived
 
     async def close(self) -> None:
-        if self._polling is not None:
-            self._polling.cancel()
-            await asyncio.gather(self._polling, return_exceptions=True)
+        if self._pulling is not None:
+            self._pulling.cancel()
+            await asyncio.gather(self._pulling, return_exceptions=True)
         if self._channel is not None:
             await self._channel.close()
 
-    async def _poll(self, channel: SigningChannel) -> None:
+    async def _pull(self, channel: SigningChannel) -> None:
         stub = SchedulerServiceStub(channel)
         colony = self.door.colony
-        asking = scheduler.AssignProcessesRequest(colony_name=colony, max_processes=1, wait_ms=POLL_MS)
-        while True:
-            response = await stub.AssignProcesses(asking, timeout=POLL_MS / 1000 + CALL_S)
+        asking = scheduler.WatchAssignmentsRequest(colony_name=colony, max_in_flight=1)
+        async for response in stub.WatchAssignments(asking):
             at = time.monotonic()
             for assigned in response.assignments:
                 ref = scheduler.AttemptRef(process_id=assigned.process_id, attempt=assigned.attempt)

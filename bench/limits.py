@@ -1,5 +1,6 @@
 """What this machine could do at best: the parts that no call can do without, each bare, measured in the same run."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping
@@ -11,12 +12,15 @@ import psycopg
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from bench import tables
 from bench.bare import BareCalls, BareServer
 from bench.effort import Effort
 from bench.failure import BenchError
-from bench.figures import CALLS_PER_S, MS, Figure, figure, percentile
+from bench.figures import BYTES, CALLS_PER_S, CYCLES_PER_S, MB, MS, PROCESSES_PER_S, Figure, Unit, figure, percentile
 from bench.installation import Installation
-from bench.loads import Load, LoadProcess, Timed, Window, rate, running
+from bench.loads import Load, LoadProcess, Timed, Window, rate, running, timed
+from bench.run import done_in
+from bench.tables import TableCycles
 from colonies.keys import PrivateKey
 
 GRPC_CALLERS = (1, 8, 32)
@@ -24,6 +28,9 @@ COMMIT_ROWS = (1, 100, 1_000)
 # About what a signed call's text has.
 SIGNED_BYTES = 200
 ROW_BYTES = 200
+# Two connections, each in a process of its own; batches as concurrent calls make them.
+TABLE_CONNECTIONS = 2
+TABLE_BATCH = 100
 # A percentile needs some.
 MIN_SAMPLES = 5
 
@@ -39,27 +46,35 @@ LIMIT_TEXTS = {
     "limit_commit_1_p99": "the same, 99th percentile",
     "limit_commit_100": "a durable Postgres commit of 100 rows (unnest)",
     "limit_commit_1000": "a durable Postgres commit of 1 000 rows (unnest)",
+    "limit_tables_cycle": "the scheduler's own statements in Postgres alone: 100 rows entered, assigned, closed; 2 connections",
+    "limit_tables_submit": "the same, entered only",
     "limit_valkey": "a Valkey round trip (SET NX PX)",
     "limit_ed25519": "an Ed25519 signature made and checked",
+    "limit_rss_0": "resident memory of a scheduler with nothing waiting",
+    "limit_zset_entry": "a sorted set's entry with a member of 16 bytes in Valkey",
 }
+# Measured by the case that is held against them.
+OWN_LIMITS: Mapping[str, Unit] = {"limit_rss_0": MB, "limit_zset_entry": BYTES}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The measured limits by name."""
 
-    figures: Mapping[str, Figure]
+    figures: dict[str, Figure]
 
     def ms(self, name: str) -> float:
         """A limit in milliseconds."""
-        found = self.figures[name]
-        assert found.unit is MS, name
-        return found.value
+        return self.of(name, MS)
 
     def per_s(self, name: str) -> float:
-        """A limit per second."""
+        """A limit in calls per second."""
+        return self.of(name, CALLS_PER_S)
+
+    def of(self, name: str, unit: Unit) -> float:
+        """A limit in its unit."""
         found = self.figures[name]
-        assert found.unit is CALLS_PER_S, name
+        assert found.unit is unit, name
         return found.value
 
     @property
@@ -76,6 +91,7 @@ def measure_limits(stack: Installation, effort: Effort) -> Limits:
     """
     figures: dict[str, Figure] = {}
     _grpc(effort, figures)
+    _tables(stack, effort, figures)
     with (
         # One statement is one round trip and one commit: no transaction can be shorter.
         psycopg.connect(stack.postgres_url, prepare_threshold=0, autocommit=True) as connection,
@@ -93,7 +109,7 @@ def measure_limits(stack: Installation, effort: Effort) -> Limits:
         figures[name] = figure([median(took) for took in repetitions[1:]], MS)
         if f"{name}_p99" in LIMIT_TEXTS:
             figures[f"{name}_p99"] = figure([percentile(took, 99) for took in repetitions[1:]], MS)
-    return Limits({name: figures[name] for name in LIMIT_TEXTS})
+    return Limits({name: figures[name] for name in LIMIT_TEXTS if name in figures})
 
 
 def _grpc(effort: Effort, figures: dict[str, Figure]) -> None:
@@ -109,6 +125,22 @@ def _grpc(effort: Effort, figures: dict[str, Figure]) -> None:
                 figures["limit_grpc_1_p99"] = figure([percentile(took, 99) for _, took in repetitions], MS)
             else:
                 figures[f"limit_grpc_{callers}"] = figure([rate([window]) for window, _ in repetitions], CALLS_PER_S)
+
+
+def _tables(stack: Installation, effort: Effort, figures: dict[str, Figure]) -> None:
+    url = stack.postgres_url
+    asyncio.run(tables.create(url))
+    # Whatever a repetition begins, it ends: short ones hold few batches, and few batches say little.
+    seconds = 2 * effort.limit_seconds
+    done: dict[bool, int] = {}
+    for enter_only, name, unit in ((False, "limit_tables_cycle", CYCLES_PER_S), (True, "limit_tables_submit", PROCESSES_PER_S)):
+        loads: list[Load[Timed, Window]] = [TableCycles(url, TABLE_BATCH, enter_only) for _ in range(TABLE_CONNECTIONS)]
+        with running(loads) as processes:
+            windows = [timed(processes, seconds) for _ in range(effort.repetitions + 1)]
+        figures[name] = figure([rate(repetition) for repetition in windows[1:]], unit)
+        done[enter_only] = done_in(windows)
+    asyncio.run(tables.check(url, entered=sum(done.values()), closed=done[False]))
+    asyncio.run(tables.drop(url))
 
 
 def _repeat(load: LoadProcess[Timed, tuple[Window, list[float]]], effort: Effort) -> list[tuple[Window, list[float]]]:

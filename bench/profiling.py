@@ -1,5 +1,6 @@
 """py-spy on the scheduler while a case runs: which functions its time goes to."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from bench.failure import BenchError
 
 SAMPLES_PER_S = 200
 STOP_S = 30.0
+_LINE = re.compile(r":\d+\)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def hot_spots(file: Path) -> list[HotSpot]:
     total: Counter[str] = Counter()
     for line in file.read_text(encoding="utf-8").splitlines():
         stack, _, count = line.rpartition(" ")
-        functions = [frame.rpartition(":")[0] or frame for frame in stack.split(";")]
+        # "function (file:line)": lines of one function count together.
+        functions = [_LINE.sub(")", frame) for frame in stack.split(";")]
         own[functions[-1]] += int(count)
         for function in set(functions):
             total[function] += int(count)

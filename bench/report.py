@@ -1,26 +1,42 @@
 """What a run leaves: results.json, a table on the terminal, and the table in README.md."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.failure import BenchError
-from bench.figures import Figure
-from bench.limits import LIMIT_TEXTS
+from bench.figures import UNITS, Figure, Reach
 from bench.profiling import HotSpot
 
 BEGIN = "<!-- figures: begin -->"
 END = "<!-- figures: end -->"
 HOT_SPOTS = 25
-COLUMNS = ("Name", "Value", "Unit", "Spread (IQR)", "Limit", "Ratio", "The limit is")
-NUMBERS = frozenset({"Value", "Spread (IQR)", "Limit", "Ratio"})
+COLUMNS = ("Name", "Value", "Unit", "Spread (IQR)", "Reach", "Met", "Limit", "Ratio", "The limit is")
+NUMBERS = frozenset({"Value", "Spread (IQR)", "Reach", "Limit", "Ratio"})
+
+# What is said beside a figure: what its limit is, and what it is to reach.
+ShownWith: TypeAlias = Callable[[str], tuple[str, Reach | None]]
 
 
-def save(figures: Mapping[str, Figure], file: Path, *, machine: str, date: str) -> None:
-    """Writes name → value, unit, spread, limit, ratio, machine, date. Figures of other names that are there stay."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A figure with the machine and the moment (ISO 8601) that it belongs to."""
+
+    figure: Figure
+    machine: str
+    date: str
+
+
+def save(figures: Mapping[str, Figure], file: Path, names: Sequence[str], *, machine: str, date: str) -> None:
+    """Writes name → value, unit, spread, limit, ratio, machine, date.
+
+    Figures that are there and were not measured now stay, if they have one of these names, whose order is the file's.
+    """
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for name, one in figures.items():
         results[name] = {
@@ -32,16 +48,29 @@ def save(figures: Mapping[str, Figure], file: Path, *, machine: str, date: str) 
             "machine": machine,
             "date": date,
         }
-    file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    kept = {name: results[name] for name in names if name in results}
+    file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def show(figures: Mapping[str, Figure], console: Console, *, machine: str, date: str) -> None:
+def load(file: Path, shown_with: ShownWith) -> dict[str, Measured]:
+    """What `save` wrote."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    measured = {}
+    for name, one in results.items():
+        limit_is, reach = shown_with(name)
+        again = Figure(one["value"], UNITS[one["unit"]], one["spread"], one["limit"], limit_is, reach)
+        measured[name] = Measured(again, one["machine"], one["date"])
+    return measured
+
+
+def show(figures: Mapping[str, Figure], console: Console, shown_with: ShownWith, *, machine: str, date: str) -> None:
     """The table on the terminal."""
     table = Table(title=f"{machine}\n{date}", title_justify="left")
     for column in COLUMNS:
         table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=column != COLUMNS[-1])
     for name, one in figures.items():
-        table.add_row(*_cells(name, one), style="dim" if one.limit is None else "")
+        style = {None: "dim" if one.limit is None else "", True: "green", False: "yellow"}[one.met]
+        table.add_row(*_cells(name, one, shown_with), style=style)
     console.print(table)
 
 
@@ -62,8 +91,8 @@ def _show_spots(spots: Sequence[HotSpot], console: Console, title: str) -> None:
     console.print(table)
 
 
-def write_readme(figures: Mapping[str, Figure], file: Path, *, machine: str, date: str) -> None:
-    """Puts the table between the markers of a README.
+def write_readme(measured: Mapping[str, Measured], file: Path, shown_with: ShownWith) -> None:
+    """Puts the table between the markers of a README. Each figure is held against the limits of its own run.
 
     Raises:
         BenchError: the markers are not there.
@@ -74,8 +103,10 @@ def write_readme(figures: Mapping[str, Figure], file: Path, *, machine: str, dat
     if not begin or not end:
         msg = f"{file.name} has no lines {BEGIN} and {END} for the table"
         raise BenchError(msg)
-    lines = [f"Measured on {machine}, {date}.", "", _row(COLUMNS), "|---|--:|---|--:|--:|--:|---|"]
-    lines += [_row([f"`{name}`", *_cells(name, one)[1:]]) for name, one in figures.items()]
+    runs = sorted({(one.date, one.machine) for one in measured.values()})
+    lines = [f"Measured on {machine}, {date}." for date, machine in runs]
+    lines += ["", _row(COLUMNS), _row(["--:" if column in NUMBERS else "---" for column in COLUMNS])]
+    lines += [_row([f"`{name}`", *_cells(name, one.figure, shown_with)[1:]]) for name, one in measured.items()]
     file.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
 
 
@@ -83,16 +114,26 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cells(name: str, one: Figure) -> list[str]:
+def _cells(name: str, one: Figure, shown_with: ShownWith) -> list[str]:
+    text, _ = shown_with(name)
     return [
         name,
         _shown(one.value),
         one.unit.name,
         _shown(one.spread),
+        _reach(one),
+        {None: "", True: "met", False: "short"}[one.met],
         "" if one.limit is None else _shown(one.limit),
         "" if one.ratio is None else f"{one.ratio:.1f}",
-        one.limit_is or LIMIT_TEXTS.get(name, ""),
+        text,
     ]
+
+
+def _reach(one: Figure) -> str:
+    if one.reach is None:
+        return ""
+    value = f"{'≥' if one.unit.better == 'more' else '≤'} {_shown(one.reach.value)}"
+    return value if one.reach.ratio is None else f"{value}, ratio ≤ {one.reach.ratio:g}"
 
 
 def _rounded(value: float) -> float:

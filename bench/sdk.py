@@ -45,6 +45,8 @@ class SdkExecutors(Load[None, None]):
                 cluster=self.door.cluster,
                 key=key,
                 concurrency=self.concurrency,
+                # Said, so that a scheduler without streams is an error and not another figure.
+                pull="stream",
             )
             executor.function(name="noop")(_noop)
             self._running.append(asyncio.create_task(executor.arun()))

@@ -1,4 +1,11 @@
-"""Bounds on what comes in. Every check names the field and the bound; all violations of a request are told at once."""
+"""Bounds on what comes in. Every check names the field and the bound; all violations of a request are told at once.
+
+Where a batch has thousands of fields, the paths to name them by cost more than the checks. Such a caller asks a predicate
+first, and the check of the same name only to have it tell what is wrong:
+
+    if not is_name(spec.location):
+        bounds.name(f"specs[{index}].location", spec.location)
+"""
 
 import re
 import uuid
@@ -11,6 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 NAME_RULE = "must be 1-128 characters of [A-Za-z0-9._-], the first a letter or a digit"
 IDENTITY = re.compile(r"[0-9a-f]{64}\Z")
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
+UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z")
 QUANTITY_BINARY = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,3})?(?:k|M|G|T|Ki|Mi|Gi|Ti)?\Z")
 QUANTITY_CPU = re.compile(r"(?:[0-9]{1,12}m|[0-9]{1,9}(?:\.[0-9]{1,3})?)\Z")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -20,6 +28,57 @@ SHOWN = 40
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
 TEN_YEARS_MS = 10 * 365 * 24 * 3600 * 1000
+
+
+def is_name(value: str) -> bool:
+    """Whether `Bounds.name` has nothing to say of it. So for each of these."""
+    return NAME.match(value) is not None
+
+
+def are_names(values: Iterable[str]) -> bool:
+    """Whether all are Names. That they are distinct, and how many, is not looked at."""
+    return all(map(NAME.match, values))
+
+
+def is_identity(value: str) -> bool:
+    """Whether it is 64 lower-case hex digits."""
+    return IDENTITY.match(value) is not None
+
+
+def is_request_id(value: str) -> bool:
+    """Whether it is an idempotency key."""
+    return REQUEST_ID.match(value) is not None
+
+
+def is_uuid(value: str) -> bool:
+    """Whether it is a UUID in its canonical form, of either case."""
+    return UUID_TEXT.match(value) is not None
+
+
+def is_printable(value: str, at_most: int = 256) -> bool:
+    """Whether it is printable text of 1 to `at_most` UTF-8 bytes."""
+    # What Python finds printable has no control characters; only the rest (such as other spaces) is worth a search.
+    return 0 < utf8_size(value) <= at_most and (value.isprintable() or CONTROL.search(value) is None)
+
+
+def is_text(value: str, at_most: int) -> bool:
+    """Whether it is text without NUL of at most that many UTF-8 bytes."""
+    return utf8_size(value) <= at_most and TEXT_FORBIDDEN not in value
+
+
+def is_quantity(value: str) -> bool:
+    """Whether it is a quantity of memory or storage, or empty."""
+    return not value or QUANTITY_BINARY.match(value) is not None
+
+
+def is_cpu(value: str) -> bool:
+    """Whether it is a quantity of processor, or empty."""
+    return not value or QUANTITY_CPU.match(value) is not None
+
+
+def utf8_size(value: str) -> int:
+    """How many bytes of UTF-8 a text has; a lone surrogate counts 3."""
+    return len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
 
 
 def shown(value: object) -> str:
@@ -42,7 +101,7 @@ class Bounds:
 
     def name(self, field: str, value: str, *, optional: bool = False) -> None:
         """A Name, as the protos define it."""
-        if (value or not optional) and NAME.match(value) is None:
+        if (value or not optional) and not is_name(value):
             self.refuse(field, f"{NAME_RULE}; got {shown(value)}")
 
     def names(self, field: str, values: Iterable[str], *, at_least: int, at_most: int) -> None:
@@ -56,41 +115,35 @@ class Bounds:
 
     def identity(self, field: str, value: str) -> None:
         """An identity: 64 lower-case hex digits."""
-        if IDENTITY.match(value) is None:
+        if not is_identity(value):
             self.refuse(field, f"must be an identity of 64 lower-case hex digits; got {shown(value)}")
 
     def request_id(self, field: str, value: str) -> None:
         """An idempotency key."""
-        if REQUEST_ID.match(value) is None:
+        if not is_request_id(value):
             self.refuse(field, f"must be 1-128 printable ASCII characters without spaces; got {shown(value)}")
 
     def uuid(self, field: str, value: str) -> uuid.UUID | None:
         """A UUID in its canonical form; None (and a violation) for anything else."""
-        try:
-            parsed = uuid.UUID(value)
-        except ValueError:
-            parsed = None
-        if parsed is None or str(parsed) != value.lower():
+        if not is_uuid(value):
             self.refuse(field, f"must be a UUID such as 123e4567-e89b-12d3-a456-426614174000; got {shown(value)}")
             return None
-        return parsed
+        return uuid.UUID(value)
 
     def printable(self, field: str, value: str, *, at_most: int = 256, optional: bool = False) -> None:
         """Printable text of a bounded number of UTF-8 bytes."""
-        if not value:
-            if not optional:
-                self.refuse(field, f"must be 1-{at_most} bytes of printable text; it is empty")
+        if is_printable(value, at_most) or (optional and not value):
             return
-        size = len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
-        if size > at_most:
+        if not value:
+            self.refuse(field, f"must be 1-{at_most} bytes of printable text; it is empty")
+        elif (size := utf8_size(value)) > at_most:
             self.refuse(field, f"must be at most {at_most} bytes; it has {size}")
-        elif CONTROL.search(value) is not None:
+        else:
             self.refuse(field, f"must be printable text without control characters; got {shown(value)}")
 
     def text(self, field: str, value: str, *, at_most: int) -> None:
         """Any text without NUL (which Postgres cannot store), of a bounded number of UTF-8 bytes."""
-        size = len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
-        if size > at_most:
+        if (size := utf8_size(value)) > at_most:
             self.refuse(field, f"must be at most {at_most} bytes; it has {size}")
         elif TEXT_FORBIDDEN in value:
             self.refuse(field, "must not contain NUL characters")
@@ -107,12 +160,12 @@ class Bounds:
 
     def quantity(self, field: str, value: str) -> None:
         """A quantity of memory or storage such as "10Gi"; empty is unset."""
-        if value and QUANTITY_BINARY.match(value) is None:
+        if not is_quantity(value):
             self.refuse(field, f'must be a quantity such as "10Gi", "512Mi" or "1000000"; got {shown(value)}')
 
     def cpu(self, field: str, value: str) -> None:
         """A quantity of processor such as "1000m" or "2"; empty is unset."""
-        if value and QUANTITY_CPU.match(value) is None:
+        if not is_cpu(value):
             self.refuse(field, f'must be a quantity such as "1000m" or "2"; got {shown(value)}')
 
     def page(self, field: str, value: int) -> int:

@@ -27,6 +27,8 @@ LARGE = frozenset(
         "SetOutput",
         "SetAttributes",
         "AddLogs",
+        "AddChildren",
+        "AppendMessages",
         "AddCron",
         "AnnounceFunctions",
     }

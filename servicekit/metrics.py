@@ -10,3 +10,17 @@ SECONDS = Histogram(
     ["method"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
+
+OUTAGES = Counter(
+    "colonies_outages_total", "Steps that Postgres or Redis did not answer, or refused for a reason of its own.", ["server"]
+)
+POSTGRES_OUTAGES = OUTAGES.labels("postgres")
+REDIS_OUTAGES = OUTAGES.labels("redis")
+LOG_LINES_LOST = Counter(
+    "colonies_log_lines_lost_total", "Writes of log lines that failed: the disk is full, or the reader gone."
+)
+READY = Gauge("colonies_ready", "1 while Postgres answers this process, 0 once it has not for some seconds.")
+
+UNCLAIMED = Counter(
+    "colonies_rpc_unclaimed_total", "Calls let in while nonces could not be claimed, as a repeat does no harm.", ["method"]
+)

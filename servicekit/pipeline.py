@@ -14,10 +14,11 @@ in any more, and when the process drains.
 """
 
 import asyncio
+import logging
+import os
 import re
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
@@ -25,7 +26,7 @@ from typing import Any, Self, TypeAlias
 import grpc
 import structlog
 
-from servicekit import metrics
+from servicekit import logs, metrics
 from servicekit.bounds import IDENTITY, NAME, NAME_RULE, shown
 from servicekit.caller import MEMBER_ROLES, Caller, Member, Role, set_current
 from servicekit.clock import NS_PER_MS, Clock
@@ -54,6 +55,10 @@ REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 # A stream's caller is looked up again this often even when no change was pushed: with auth away, streams fail closed too.
 RECHECK_S = 30.0
+# A call that is safe to repeat waits no longer than this for its nonce to be claimed.
+REPLAY_SAFE_WAIT_S = 1.0
+_OK = grpc.StatusCode.OK
+_NOBODY = (Role.ANYONE, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +68,10 @@ class Identities:
     server_owner: str
     services: Mapping[str, str]
 
-    def role_of(self, identity: str) -> tuple[Role, str]:
-        """The role that an identity has whatever the colony, and its name."""
-        if identity == self.server_owner:
-            return Role.SERVER_OWNER, "server owner"
-        for name, service in self.services.items():
-            if identity == service:
-                return Role.SERVICE, name
-        return Role.ANYONE, ""
+    def roles(self) -> dict[str, tuple[Role, str]]:
+        """The role that each of them has whatever the colony, and its name. All others are anyone."""
+        services = {identity: (Role.SERVICE, name) for name, identity in reversed(list(self.services.items()))}
+        return {**services, self.server_owner: (Role.SERVER_OWNER, "server owner")}
 
 
 class Gate:
@@ -90,7 +91,7 @@ class Gate:
         self._clock = clock
         self._nonces = nonces
         self._members = members
-        self._identities = identities
+        self._roles = identities.roles()
         self._policy = policy
 
     def is_public(self, service: str) -> bool:
@@ -102,14 +103,27 @@ class Gate:
 
         Raises:
             Unauthenticated: nobody, too long ago, or it has been used before.
-            Unavailable: whether it has been used before cannot be known.
+            Unavailable: whether it has been used before cannot be known, and it matters.
         """
         now_ms = self._clock.now_ns() // NS_PER_MS
         signed = check_call(headers, method=method, audience=self._audience, body=body, now_ms=now_ms)
-        if not await self._nonces.claim(signed.identity, signed.nonce):
+        if method in self._policy.replay_safe:
+            first = await self._claimed_if_possible(method, signed)
+        else:
+            first = await self._nonces.claim(signed.identity, signed.nonce)
+        if not first:
             msg = "this signed call was made before; each needs a nonce of its own"
             raise Unauthenticated(msg, reason="SIGNATURE_REPLAYED")
         return signed
+
+    async def _claimed_if_possible(self, method: str, signed: Signed) -> bool:
+        """False only for what is known to be a replay. The policy says why that is enough for some methods."""
+        try:
+            async with asyncio.timeout(REPLAY_SAFE_WAIT_S):
+                return await self._nonces.claim(signed.identity, signed.nonce)
+        except (Unavailable, TimeoutError):
+            metrics.UNCLAIMED.labels(method).inc()
+            return True
 
     async def admit(self, method: str, identity: str, envelope: Envelope) -> Caller:
         """The caller, if the policy lets it make this request.
@@ -123,7 +137,7 @@ class Gate:
             msg = "this method is not in the policy"
             raise PermissionDenied(msg, reason="NOT_IN_POLICY")
         colony = envelope.colony or ""
-        role, name = self._identities.role_of(identity)
+        role, name = self._roles.get(identity, _NOBODY)
         owns_all = rule.grants_role(role, name)
         if not owns_all:
             if envelope.colony is None:
@@ -169,12 +183,32 @@ class Gate:
             yield event
 
 
+class Handlers:
+    """Stands for the server where generated code adds a servicer to it.
+
+    That code offers each method twice: to be looked up when a call comes, and to be waited for by name. For the second the
+    server waits for all methods at once, anew at each call, which for a service of thirty methods costs more than the look-up.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Adds methods that are looked up."""
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Adds nothing."""
+
+
 class CallPipeline(grpc.aio.ServerInterceptor):
     """Wraps every handler of the server in the chain above."""
 
     def __init__(self, gate: Gate, drain: Drain) -> None:
         self._gate = gate
         self._drain = drain
+        # Asked once: the line of a call that went well is worth no look at the log's settings.
+        self._verbose: bool = log.is_enabled_for(logging.DEBUG)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -209,9 +243,10 @@ class CallPipeline(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, handler: Any) -> Callable[..., Any]:
         request_type = RequestType(method)
+        meters = _Meters(method, verbose=self._verbose)
 
         async def call(body: bytes, context: Context) -> Any:
-            with _Observation(method, _headers(context)) as observation:
+            with _Observation(meters, context) as observation:
                 try:
                     await self._admitted(method, request_type, body, observation.headers)
                     return await handler.unary_unary(request_type.parse(body), context)
@@ -226,9 +261,10 @@ class CallPipeline(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, handler: Any) -> Callable[..., Any]:
         request_type = RequestType(method)
+        meters = _Meters(method, verbose=self._verbose)
 
         async def call(body: bytes, context: Context) -> AsyncIterator[Any]:
-            with _Observation(method, _headers(context)) as observation:
+            with _Observation(meters, context) as observation:
                 try:
                     envelope, caller = await self._admitted(method, request_type, body, observation.headers)
                     responses = handler.unary_stream(request_type.parse(body), context)
@@ -280,40 +316,67 @@ class CallPipeline(grpc.aio.ServerInterceptor):
                 await responses.aclose()  # type: ignore[attr-defined]  # servicers' streams are generators
 
 
-def _headers(context: Context) -> dict[str, str]:
-    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+class _Meters:
+    """A method's metrics, looked up once."""
+
+    def __init__(self, method: str, *, verbose: bool) -> None:
+        self.method = method
+        self.verbose = verbose
+        self.in_flight = metrics.IN_FLIGHT.labels(method)
+        self.seconds = metrics.SECONDS.labels(method)
+        self.succeeded = metrics.HANDLED.labels(method, _OK.name)
 
 
 class _Observation:
     """One call's request id, log line and metrics."""
 
-    def __init__(self, method: str, headers: dict[str, str]) -> None:
-        self.headers = headers
-        given = headers.get(REQUEST_ID_HEADER, "")
-        self._request_id = given if _REQUEST_ID.match(given) else uuid.uuid4().hex
-        self._method = method
-        self._code = grpc.StatusCode.OK
+    __slots__ = ("_begin", "_code", "_meters", "_reason", "_request_id", "headers")
+
+    def __init__(self, meters: _Meters, context: Context) -> None:
+        # Binary headers are bytes; none of them is ours.
+        self.headers: dict[str, str] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
+        self._meters = meters
+        self._request_id = ""
+        self._code = _OK
         self._reason = ""
         self._begin = 0.0
 
+    @property
+    def request_id(self) -> str:
+        """The caller's own, or one that is made when first asked for."""
+        if not self._request_id:
+            given = self.headers.get(REQUEST_ID_HEADER, "")
+            self._request_id = given if _REQUEST_ID.match(given) else os.urandom(16).hex()
+        return self._request_id
+
+    @property
+    def method(self) -> str:
+        """Full method name."""
+        return self._meters.method
+
     def __enter__(self) -> Self:
-        structlog.contextvars.bind_contextvars(request_id=self._request_id, method=self._method)
+        # Each call runs in a context of its own: what is set here ends with it.
+        logs.call_in_hand.set(self)
         self._begin = time.perf_counter()
-        metrics.IN_FLIGHT.labels(self._method).inc()
+        self._meters.in_flight.inc()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
         if kind is not None and issubclass(kind, asyncio.CancelledError | GeneratorExit):
             self._code = grpc.StatusCode.CANCELLED
-        metrics.IN_FLIGHT.labels(self._method).dec()
+        meters = self._meters
+        meters.in_flight.dec()
         seconds = time.perf_counter() - self._begin
-        metrics.SECONDS.labels(self._method).observe(seconds)
-        metrics.HANDLED.labels(self._method, self._code.name).inc()
-        if self._code in {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}:
-            log.debug("call", code=self._code.name, seconds=round(seconds, 6))
-        else:
-            log.info("call", code=self._code.name, reason=self._reason, seconds=round(seconds, 6))
-        structlog.contextvars.unbind_contextvars("request_id", "method")
+        meters.seconds.observe(seconds)
+        if self._code is _OK:
+            meters.succeeded.inc()
+            if meters.verbose:
+                log.debug("call", code="OK", seconds=round(seconds, 6))
+            return
+        code = self._code.name
+        metrics.HANDLED.labels(meters.method, code).inc()
+        write = log.debug if self._code is grpc.StatusCode.CANCELLED else log.info
+        write("call", code=code, reason=self._reason, seconds=round(seconds, 6))
 
     async def end(self, context: Context, failure: Failure) -> None:
         """Ends the call with a failure."""
@@ -324,4 +387,4 @@ class _Observation:
         """Ends the call after a defect of ours: the log has the trace, the caller the id to find it by."""
         self._code, self._reason = grpc.StatusCode.INTERNAL, type(error).__name__
         log.error("defect", exc_info=error)
-        await context.abort(grpc.StatusCode.INTERNAL, f"internal error; the log has it under request id {self._request_id}")
+        await context.abort(grpc.StatusCode.INTERNAL, f"internal error; the log has it under request id {self.request_id}")

@@ -26,22 +26,29 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Rules by full method name, and services that carry no data of a tenant and are open to probes."""
+    """Rules by full method name, services that carry no data of a tenant and are open to probes, and what is safe to repeat."""
 
     rules: Mapping[str, Rule]
     public_services: frozenset[str]
+    # Full method names; the file says why.
+    replay_safe: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls) -> "Policy":
         """Reads policy.toml.
 
         Raises:
-            ValueError: it uses a word that is no role.
+            ValueError: it uses a word that is no role, or calls a method safe to repeat that has no rule.
         """
         document = tomllib.loads(resources.files("servicekit").joinpath("policy.toml").read_text(encoding="utf-8"))
         public = frozenset(document.pop("public")["services"])
+        safe = document.pop("replay_safe", {})
         rules = {f"/{service}/{method}": _rule(words) for service, table in document.items() for method, words in table.items()}
-        return cls(rules, public)
+        replay_safe = frozenset(f"/{service}/{method}" for service, methods in safe.items() for method in methods)
+        if unknown := replay_safe - set(rules):
+            msg = f"replay_safe names methods without a rule: {sorted(unknown)}"
+            raise ValueError(msg)
+        return cls(rules, public, replay_safe)
 
 
 def _rule(words: list[str]) -> Rule:

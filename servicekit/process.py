@@ -1,6 +1,7 @@
 """A service process: everything that is opened at its start, served, drained and closed at its end."""
 
 import asyncio
+import gc
 import ipaddress
 import signal
 import sys
@@ -28,9 +29,10 @@ from servicekit.envelope import LARGE_AT_MOST, MIB
 from servicekit.failures import Failure
 from servicekit.members import RemoteMembers
 from servicekit.nonces import RedisNonces
-from servicekit.pipeline import CallPipeline, Gate, Identities
+from servicekit.pipeline import CallPipeline, Gate, Handlers, Identities
 from servicekit.policy import Policy
 from servicekit.postgres import Database, migrate
+from servicekit.readiness import Readiness
 from servicekit.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -51,6 +53,9 @@ SERVER_OPTIONS = [
 
 # Loops end at once when they are cancelled; this is for one that does not.
 LOOPS_END_S = 5.0
+CANCEL_AGAIN_S = 0.1
+# New objects after which the garbage collector looks at them.
+GARBAGE_THRESHOLD = 20_000
 
 
 class StartError(Exception):
@@ -74,7 +79,8 @@ class Process:
         self.redis = redis.connect(settings.redis_url.get_secret_value())
         self._stack = stack
         self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
-        self._registrations: list[tuple[Callable[[grpc.aio.Server], None], str]] = []
+        self._registrations: list[tuple[Callable[[Handlers], None], str]] = []
+        self.readiness = Readiness()
         stack.push_async_callback(self.redis.aclose)
 
     async def database(self, schema: str) -> Database:
@@ -86,6 +92,7 @@ class Process:
         database = Database(url, schema, connections=self.settings.postgres_connections)
         await database.open()
         self._stack.push_async_callback(database.close)
+        self.readiness.watch(database)
         return database
 
     def channel(self, address: str, setting: str) -> SigningChannel:
@@ -109,7 +116,11 @@ class Process:
         """Runs a loop while the process serves. A loop that ends by itself is a defect and ends the process."""
         self._tasks.append((name, task))
 
-    def add(self, register: Callable[[Any, grpc.aio.Server], None], servicer: object, service_name: str) -> None:
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Calls back when everything is closed."""
+        self._stack.callback(callback)
+
+    def add(self, register: Callable[[Any, Any], None], servicer: object, service_name: str) -> None:
         """Serves a servicer under its full service name."""
         self._registrations.append((lambda server: register(servicer, server), service_name))
 
@@ -125,7 +136,7 @@ class Process:
         )
         server = grpc.aio.server(interceptors=[CallPipeline(gate, self.drain)], options=SERVER_OPTIONS)
         for register, _ in self._registrations:
-            register(server)
+            register(Handlers(server))
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         names = [name for _, name in self._registrations]
@@ -136,6 +147,14 @@ class Process:
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("serving", listen=self.settings.listen, port=self.port, cluster=self.settings.cluster)
         self.serving.set()
+
+        async def tell_readiness() -> None:
+            async for ready in self.readiness.changes():
+                status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+                for name in names:
+                    await health_servicer.set(name, status)
+
+        self.background("readiness", tell_readiness)
         loops = [asyncio.create_task(_forever(name, task), name=name) for name, task in self._tasks]
         try:
             await self._until_told(loops)
@@ -145,10 +164,7 @@ class Process:
             self.drain.started.set()
             await server.stop(self.settings.drain_seconds)
             # Only now: calls in hand may need what the loops do until their end.
-            for loop in loops:
-                loop.cancel()
-            # A loop that does not end must not keep the process from ending.
-            _, stuck = await asyncio.wait(loops, timeout=LOOPS_END_S) if loops else ((), ())
+            stuck = await _ended(loops)
             log.info("stopped", stuck=[loop.get_name() for loop in stuck])
 
     def _bind(self, server: grpc.aio.Server) -> None:
@@ -182,10 +198,38 @@ class Process:
             waiting.cancel()
 
 
+async def _settle_garbage(process: Process) -> None:
+    """Once calls are served: takes what the start made out of the collector's sight, and lets it look less often.
+
+    A batch makes thousands of objects that die without it, and by default it looks every 700 of them, again and again at all
+    modules and descriptors too.
+    """
+    await process.serving.wait()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
+
+
 async def _forever(name: str, task: Callable[[], Awaitable[None]]) -> None:
     await task()
     msg = f"the background task {name} ended"
     raise RuntimeError(msg)
+
+
+async def _ended(loops: "list[asyncio.Task[None]]") -> "set[asyncio.Task[None]]":
+    """Cancels loops until they end; returns those that do not, which must not keep the process from ending.
+
+    Again and again, for before Python 3.12 a cancellation that falls together with an answer of Postgres is lost in
+    asyncio.wait_for.
+    """
+    clock = asyncio.get_running_loop()
+    until = clock.time() + LOOPS_END_S
+    pending = set(loops)
+    while pending and clock.time() < until:
+        for loop in pending:
+            loop.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+    return pending
 
 
 def _is_loopback(listen: str) -> bool:
@@ -215,6 +259,9 @@ def main(name: str, settings_type: type[S], compose: Callable[[Process, S], Awai
             process = Process(name, settings, stack, SystemClock())
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, process.told.set)
+            # Here and not in serve(): it is for a process that is nothing else.
+            settling = asyncio.create_task(_settle_garbage(process))
+            stack.callback(settling.cancel)
             await compose(process, settings)
 
     try:

@@ -23,11 +23,13 @@ MAX_SKEW_MS = 60_000
 MAX_JOIN_AGE_MS = 24 * 3600 * 1000
 
 _FORMATS = {
-    KEY_HEADER: re.compile(r"[0-9a-f]{64}\Z"),
-    TIME_HEADER: re.compile(r"(?:0|[1-9][0-9]{0,14})\Z"),
-    NONCE_HEADER: re.compile(r"[0-9a-f]{32}\Z"),
-    SIGNATURE_HEADER: re.compile(r"[0-9a-f]{128}\Z"),
+    KEY_HEADER: r"[0-9a-f]{64}",
+    TIME_HEADER: r"(?:0|[1-9][0-9]{0,14})",
+    NONCE_HEADER: r"[0-9a-f]{32}",
+    SIGNATURE_HEADER: r"[0-9a-f]{128}",
 }
+# All at once: no format lets a space through.
+_ALL_FORMATS = re.compile(" ".join(_FORMATS.values()) + r"\Z")
 
 # Y coordinates of the curve's points of small order, with the encodings above the prime 2^255 - 19: under such a key anybody
 # can make signatures that fit any text, and Ed25519 as such allows it.
@@ -46,19 +48,33 @@ class Signed:
 
 
 @lru_cache(maxsize=10_000)
-def _public_key(public_key: bytes) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(public_key)
-
-
-def _signed_by(public_key: bytes, signature: bytes, text: bytes) -> bool:
+def _key(public_key: bytes) -> tuple[Ed25519PublicKey, str]:
+    """A key and its identity. Raises ValueError, which is not kept, for what is no key or one that anybody can sign under."""
     # The highest bit is the sign of x; what is left is y.
     if int.from_bytes(public_key, "little") % 2**255 in _SMALL_ORDER:
-        return False
+        raise ValueError
+    return Ed25519PublicKey.from_public_bytes(public_key), identity_of(public_key)
+
+
+def _signer(public_key: bytes, signature: bytes, text: bytes) -> str | None:
+    """The identity of a key, if it signed the text."""
     try:
-        _public_key(public_key).verify(signature, text)
+        key, identity = _key(public_key)
+        key.verify(signature, text)
     except (InvalidSignature, ValueError):
-        return False
-    return True
+        return None
+    return identity
+
+
+def _malformed(headers: Mapping[str, str]) -> Unauthenticated:
+    """What is wrong with the first header that is missing or malformed."""
+    for name, pattern in _FORMATS.items():
+        value = headers.get(name)
+        if value is None:
+            return Unauthenticated(f"the call is not signed: metadata {name} is missing", reason="SIGNATURE_MISSING")
+        if re.fullmatch(pattern, value) is None:
+            return Unauthenticated(f"the metadata {name} is malformed", reason="SIGNATURE_MALFORMED")
+    raise AssertionError
 
 
 def check_call(headers: Mapping[str, str], *, method: str, audience: str, body: bytes, now_ms: int) -> Signed:
@@ -74,24 +90,20 @@ def check_call(headers: Mapping[str, str], *, method: str, audience: str, body: 
     Raises:
         Unauthenticated: a header is missing or malformed, the time is off by more than a minute, or the signature is wrong.
     """
-    for name, pattern in _FORMATS.items():
-        value = headers.get(name)
-        if value is None:
-            msg = f"the call is not signed: metadata {name} is missing"
-            raise Unauthenticated(msg, reason="SIGNATURE_MISSING")
-        if pattern.match(value) is None:
-            msg = f"the metadata {name} is malformed"
-            raise Unauthenticated(msg, reason="SIGNATURE_MALFORMED")
-    time_ms = int(headers[TIME_HEADER])
+    key, time, nonce, signature = map(headers.get, _FORMATS)
+    # A header that is missing reads "None", which no format lets through.
+    if _ALL_FORMATS.match(f"{key} {time} {nonce} {signature}") is None or not (key and time and nonce and signature):
+        raise _malformed(headers)
+    time_ms = int(time)
     if abs(now_ms - time_ms) > MAX_SKEW_MS:
         msg = f"signed {(now_ms - time_ms) / 1000:.0f} s ago by this server's clock; at most {MAX_SKEW_MS // 1000} s"
         raise Unauthenticated(msg, reason="SIGNATURE_STALE", metadata={"server_time_ms": str(now_ms)})
-    public_key = bytes.fromhex(headers[KEY_HEADER])
-    text = call_text(method=method, audience=audience, time_ms=time_ms, nonce=headers[NONCE_HEADER], body=body)
-    if not _signed_by(public_key, bytes.fromhex(headers[SIGNATURE_HEADER]), text):
+    text = call_text(method=method, audience=audience, time_ms=time_ms, nonce=nonce, body=body)
+    identity = _signer(bytes.fromhex(key), bytes.fromhex(signature), text)
+    if identity is None:
         msg = "the signature does not fit this call, its key and this cluster"
         raise Unauthenticated(msg, reason="SIGNATURE_INVALID")
-    return Signed(identity_of(public_key), headers[NONCE_HEADER], time_ms)
+    return Signed(identity, nonce, time_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +133,8 @@ def check_join(join: Join, *, field: str, public_key: bytes, signature: bytes, t
     if not -MAX_SKEW_MS <= now_ms - time_ms <= MAX_JOIN_AGE_MS:
         raise InvalidArgument([Violation(f"{field}.time_ms", "must be at most 24 hours ago")])
     text = join_text(audience=join.audience, colony=join.colony, role=join.role, name=join.name, time_ms=time_ms)
-    if not _signed_by(public_key, signature, text):
+    identity = _signer(public_key, signature, text)
+    if identity is None:
         description = f"must sign the role {join.role!r} and the name {join.name!r} in colony {join.colony!r} of this cluster"
         raise InvalidArgument([Violation(f"{field}.signature", description)])
-    return identity_of(public_key)
+    return identity

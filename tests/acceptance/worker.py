@@ -59,6 +59,17 @@ def main() -> None:
             ctx.cancelled.wait(0.05)
         return "cancelled" if ctx.cancelled.is_set() else "done"
 
+    @executor.function
+    def squares(ctx: Context) -> int:
+        "Answers each number on its channel with its square, until there are no more."
+        note(ctx, "squares")
+        channel, count = ctx.channel("numbers"), 0
+        for number in channel:
+            channel.send(number * number)
+            count += 1
+        channel.end()
+        return count
+
     executor.run()
 
 

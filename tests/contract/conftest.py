@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from servicekit import postgres
 from servicekit.postgres import Database
 from services.auth.store.store import PostgresStore as AuthPostgresStore
 from services.registry.store.store import PostgresStore as RegistryPostgresStore
@@ -57,6 +58,12 @@ async def world(database_url: str) -> AsyncIterator[World]:
     """The scheduler's tables in a database of this test's own."""
     async with opened_world(database_url) as opened_one:
         yield opened_one
+
+
+@pytest.fixture
+def no_deadlocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is ended for a deadlock fails, and is not tried again."""
+    monkeypatch.setattr(postgres, "DEADLOCK_TRIES", 1)
 
 
 @pytest_asyncio.fixture

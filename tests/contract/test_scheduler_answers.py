@@ -8,10 +8,10 @@ import pytest
 from services.scheduler.domain.records import Assigned
 from services.scheduler.domain.spec import Dependency, Selector
 from services.scheduler.domain.states import Reason, State
+from services.scheduler.store.assigning import MAX_ANSWER_BYTES, MIB
 from services.scheduler.store.ending import MAX_INPUT_BYTES
-from services.scheduler.store.transitions import MAX_ANSWER_BYTES, MIB
 
-from .scheduler_records import COLONY, WORKER, World, at, spec, success
+from .scheduler_records import World, spec, success
 
 pytestmark = pytest.mark.asyncio
 
@@ -20,10 +20,11 @@ async def answers(world: World, ids: Sequence[UUID]) -> list[list[Assigned]]:
     """Asks until nothing is left."""
     found, left = [], list(ids)
     while left:
-        assigned, rest = await world.tables.assign(COLONY, WORKER, left, at(1))
-        assert len(rest) < len(left)
+        assigned = await world.begin(*left)
+        assert assigned, "the most urgent goes out always"
         found.append(assigned)
-        left = rest
+        out = {one.live.id for one in assigned}
+        left = [one for one in left if one not in out]
     return found
 
 
@@ -59,8 +60,8 @@ async def test_inputs_count_as_specs_do(world: World) -> None:
 async def test_what_is_not_there_any_more_is_no_reason_to_stop(world: World) -> None:
     ids = (await world.enter(*[spec(body=b"x" * MIB) for _ in range(3)], workflow=False)).process_ids
     await world.assign(ids[0])
-    assigned, left = await world.tables.assign(COLONY, WORKER, [UUID(int=1), *ids], at(2))
-    assert ([one.live.id for one in assigned], left) == (list(ids[1:]), [])
+    assigned = await world.begin(UUID(int=1), *ids, seconds=2)
+    assert [one.live.id for one in assigned] == list(ids[1:])
 
 
 async def fed(world: World, child: Dependency | None, *outputs: Sequence[int]) -> tuple[UUID, UUID, UUID]:
@@ -80,7 +81,7 @@ async def fed(world: World, child: Dependency | None, *outputs: Sequence[int]) -
 
 async def test_an_input_at_the_bound_goes_out_whole(world: World) -> None:
     child, _, neighbour = await fed(world, None, *[[4 * MIB]] * 8)
-    ((assigned,), _) = await world.tables.assign(COLONY, WORKER, [child], at(9))
+    (assigned,) = await world.begin(child, seconds=9)
     assert weight([assigned]) == MAX_INPUT_BYTES
     assert (await world.states())[neighbour] is State.WAITING
 

@@ -9,7 +9,8 @@ import pytest
 from servicekit.failures import NotFound
 from servicekit.postgres import Queries
 from services.scheduler.domain.records import AttemptRef
-from services.scheduler.domain.views import LogSource, Position, Target
+from services.scheduler.domain.states import State
+from services.scheduler.domain.views import ColonyFilter, EventView, LogSource, Position, Target
 from services.scheduler.store.reads import Reads
 
 from .scheduler_records import COLONY, WORKER, World, at, spec, success
@@ -184,3 +185,125 @@ async def test_another_colony_follows_nothing_of_it(world: World) -> None:
     assert await reads.logs_after("umbrella", LogSource(executor_name=WORKER.name), Position(), 10) == ([], False)
     with pytest.raises(NotFound):
         await reads.logs_after("umbrella", LogSource(process_id=one), Position(), 10)
+
+
+ALL = ColonyFilter(executor_types=None, labels=None, states=None)
+
+
+async def follow_colony(
+    reads: Reads, done: asyncio.Event, *, wanted: ColonyFilter = ALL, position: Position = Position(), page: int = 7
+) -> list[EventView]:
+    """Goes on from where it was told that it stands, until all is written and nothing more comes."""
+    found: list[EventView] = []
+    while True:
+        over = done.is_set()
+        views, following, more = await reads.colony_events_after(COLONY, wanted, position, page)
+        found += views
+        assert (following.xid, following.id) >= (position.xid, position.id)
+        if over and following == position and not more:
+            return found
+        position = following
+
+
+async def test_a_colonys_changes_are_followed_without_a_gap_however_late_they_commit(world: World) -> None:
+    """Many submit, run and close at once; some hold their transactions open."""
+    reads, done = Reads(world.database), asyncio.Event()
+    some = ColonyFilter(executor_types=["gpu"], labels=None, states=[State.SUCCESSFUL])
+    following = [
+        asyncio.create_task(follow_colony(reads, done)),
+        asyncio.create_task(follow_colony(reads, done, page=1_000)),
+        asyncio.create_task(follow_colony(reads, done, wanted=some)),
+    ]
+
+    async def live(number: int) -> None:
+        given = spec(executor_type="gpu" if number % 3 == 0 else "cli")
+        (one,) = (await world.enter(given, workflow=False)).process_ids
+        async with world.database.transaction() as connection:
+            # What is written here has an early place, and comes late.
+            await connection.execute(
+                "INSERT INTO ledger (colony, process_id, executor_type, at, from_state, to_state, attempt, executor_name, actor,"
+                " reason) VALUES (%s, %s, 'cli', now(), 1, 1, 0, '', '', 'HELD')",
+                (COLONY, one),
+            )
+            await connection.execute("SELECT pg_sleep(random() / 100)")
+        await world.run(one, success(b"1"))
+
+    await asyncio.gather(*(live(number) for number in range(30)))
+    await world.enter(spec(), workflow=False, colony="umbrella")
+    done.set()
+    by_sevens, at_once, wanted = [await task for task in following]
+    assert by_sevens == at_once
+    assert len(at_once) == 30 * 4
+    assert len({view.position for view in at_once}) == 30 * 4
+    assert at_once == sorted(at_once, key=lambda view: (view.position.xid, view.position.id))
+    assert len(wanted) == 10
+    assert wanted == [view for view in at_once if view in wanted]
+
+
+async def test_a_follower_of_a_colony_goes_on_from_any_position(world: World) -> None:
+    ids = (await world.enter(spec("a"), spec("b", "a"))).process_ids
+    await world.run(ids[0], success(b"1"))
+    reads = Reads(world.database)
+    whole, end, more = await reads.colony_events_after(COLONY, ALL, Position(), 100)
+    assert [view.transition.reason for view in whole] == ["SUBMITTED", "SUBMITTED", "ASSIGNED", "CLOSED"]
+    assert (end, more) == (whole[-1].position, False)
+    for index, view in enumerate(whole):
+        rest, last, _ = await reads.colony_events_after(COLONY, ALL, view.position, 100)
+        assert (rest, last) == (whole[index + 1 :], end)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (ColonyFilter(["gpu"], None, None), ["b", "b"]),
+        (ColonyFilter(None, ["red"], None), ["a", "a"]),
+        (ColonyFilter(None, ["red", "blue"], None), ["a", "b", "a", "b"]),
+        (ColonyFilter(None, None, [State.RUNNING]), ["a", "b"]),
+        (ColonyFilter(["cli", "gpu"], ["blue"], [State.WAITING]), ["b"]),
+        (ColonyFilter(["other"], None, None), []),
+        (ColonyFilter([], None, None), []),
+    ],
+)
+async def test_filters_of_a_colonys_changes(world: World, wanted: ColonyFilter, names: list[str]) -> None:
+    """The position goes past what is not wanted, so that it is not looked at again."""
+    nodes = [spec("a", label="red"), spec("b", label="blue", executor_type="gpu"), spec("c", "a", executor_type="last")]
+    ids = (await world.enter(*nodes)).process_ids
+    await world.assign(*ids[:2])
+    reads = Reads(world.database)
+    whole, end, _ = await reads.colony_events_after(COLONY, ALL, Position(), 100)
+    views, position, more = await reads.colony_events_after(COLONY, wanted, Position(), 100)
+    assert [view.node_name for view in views] == names
+    assert (position, more) == (end, False)
+    assert views == [view for view in whole if view in views]
+
+
+async def test_an_open_transaction_holds_back_what_came_after_it_and_nothing_is_passed_over(world: World) -> None:
+    reads = Reads(world.database)
+    (first,) = (await world.enter(spec("first"), workflow=False)).process_ids
+    before, position, _ = await reads.colony_events_after(COLONY, ALL, Position(), 100)
+    assert len(before) == 1
+    async with world.database.transaction() as open_one:
+        await open_one.execute("SELECT pg_current_xact_id()")
+        await world.assign(first)
+        assert await reads.colony_events_after(COLONY, ALL, position, 100) == ([], position, True)
+        now = await reads.now()
+        await open_one.execute("UPDATE ledger SET reason = reason WHERE false")
+    views, end, more = await reads.colony_events_after(COLONY, ALL, position, 100)
+    assert ([view.transition.reason for view in views], end, more) == (["ASSIGNED"], views[0].position, False)
+    # Who begins while it is open gets what commits after that, and it had not committed visibly before.
+    assert [view.transition.reason for view in (await reads.colony_events_after(COLONY, ALL, now, 100))[0]] == ["ASSIGNED"]
+
+
+async def test_who_follows_from_now_on_gets_what_comes_and_nothing_from_before(world: World) -> None:
+    reads = Reads(world.database)
+    await world.enter(spec("before"), workflow=False)
+    now = await reads.now()
+    assert await reads.colony_events_after(COLONY, ALL, now, 100) == ([], now, False)
+    await world.enter(spec("after"), workflow=False)
+    views, _, _ = await reads.colony_events_after(COLONY, ALL, now, 100)
+    assert len(views) == 1
+
+
+async def test_another_colony_sees_nothing_of_these_changes(world: World) -> None:
+    await world.enter(spec("secret"), workflow=False)
+    assert await Reads(world.database).colony_events_after("umbrella", ALL, Position(), 100) == ([], Position(), False)

@@ -7,7 +7,7 @@ import pytest
 from services.scheduler.domain.states import Outcome, Reason, State
 from services.scheduler.domain.views import AttemptView
 from services.scheduler.queue import keys
-from services.scheduler.queue.queue import TICKED_MS
+from services.scheduler.queue.epoch import TICKED_MS
 from services.scheduler.store.reads import Reads
 
 from .scheduler_records import COLONY, WORKER, WORKER_2, spec

@@ -9,15 +9,17 @@ from uuid import UUID
 import pytest
 
 from services.scheduler.domain import endings
+from services.scheduler.domain import patrol as patrol_module
 from services.scheduler.domain import upkeep as upkeep_module
 from services.scheduler.domain.dispatching import Dispatching
+from services.scheduler.domain.kin import Kin
 from services.scheduler.domain.records import AttemptRef, Live
 from services.scheduler.domain.states import State
 from services.scheduler.queue import keys
-from services.scheduler.queue.queue import SETTLE_MS
+from services.scheduler.queue.queue import AGAIN_MS
 from tests.harness.calls import eventually
 
-from .scheduler_records import ALICE, COLONY, WORKER, at, spec
+from .scheduler_records import ALICE, COLONY, WORKER, WORKER_2, at, spec, success
 from .scheduler_works import LEASE_S, Works
 
 pytestmark = pytest.mark.asyncio
@@ -28,9 +30,10 @@ OTHER = "umbrella"
 @asynccontextmanager
 async def patrolling(works: Works, monkeypatch: pytest.MonkeyPatch, *, page: int = 1_000) -> AsyncIterator[None]:
     """The patrol walks, without its pauses."""
-    monkeypatch.setattr(upkeep_module, "PATROL_S", 0)
+    monkeypatch.setattr(patrol_module, "PATROL_S", 0)
+    monkeypatch.setattr(patrol_module, "PAGE", page)
     monkeypatch.setattr(upkeep_module, "PAGE", page)
-    walking = asyncio.create_task(works.upkeep.patrol())
+    walking = asyncio.create_task(works.patrol.run())
     try:
         yield
     finally:
@@ -61,8 +64,8 @@ async def test_the_patrol_heals_lanes_and_attempts_again_and_again(
     wanted = {timer for one in held for timer in (keys.offer_timer(one, 1, WORKER.identity), keys.exec_timer(one, 1))}
     in_order = sorted(entered.changes.ready, key=lambda place: (place.priority_time, place.sequence))
     places = [place for place in in_order if place.id in waiting]
-    lane = keys.prefix(COLONY) + "lane:" + keys.lane(places[0])
-    index = keys.prefix(COLONY) + keys.indexes(places[0])[0]
+    lane = keys.lane_key(COLONY, keys.lane(places[0]))
+    index = keys.prefix(COLONY) + keys.indexes(keys.lane(places[0]))[0]
     async with patrolling(works, monkeypatch, page=page):
         for lost in ([lane], [keys.timers(COLONY)], [lane, index, keys.timers(COLONY)], [index]):
             await eventually(are_there(works, wanted))
@@ -105,11 +108,8 @@ async def test_the_patrol_confirms_and_lengthens_nothing(works: Works, monkeypat
 
 async def cancelled(works: Works, process_id: UUID) -> None:
     """Somebody cancels a process, and the queue is told."""
-    intended = await works.queue.intend(COLONY, [process_id])
-    changes, _ = await works.world.tables.end(
-        COLONY, [AttemptRef(process_id, 0)], lambda row, _: endings.cancel(row, ALICE.identity), at(works.seconds)
-    )
-    await works.aftermath.changed(COLONY, changes, intended)
+    changes, _ = await works.world.end(process_id, lambda row: endings.cancel(row, ALICE.identity), seconds=works.seconds)
+    await works.aftermath.changed(COLONY, changes)
 
 
 async def test_what_ends_between_the_patrols_look_and_its_word_gets_no_offer(
@@ -128,10 +128,47 @@ async def test_what_ends_between_the_patrols_look_and_its_word_gets_no_offer(
         return page
 
     monkeypatch.setattr(works.world.tables, "open_page", overtaken)
-    await works.upkeep._accord_page(0)
+    await works.upkeep.accord_page(0)
     assert (await works.world.states())[one] is State.CANCELLED
     assert not await works.heartbeat(one)
     assert await works.heartbeat(other)
+
+
+async def forgotten(works: Works, *ids: UUID) -> None:
+    """Postgres crashed, and what was written last with it: the assignments of these processes."""
+    async with works.world.database.transaction() as connection:
+        await connection.execute(
+            "UPDATE process SET state = 1, attempt = 0, executor_id = '', executor_name = '' WHERE id = ANY(%s)", (list(ids),)
+        )
+        await connection.execute("DELETE FROM ledger WHERE process_id = ANY(%s) AND to_state = 2", (list(ids),))
+
+
+async def test_an_assignment_that_postgres_forgot_is_taken_from_its_executor(works: Works) -> None:
+    """Its lease lives in the queue, and heartbeats would keep it there while nobody else may run the process."""
+    entered = await works.world.enter(*[spec(f"n{n}", max_exec_ms=60_000) for n in range(3)], workflow=False)
+    again, waiting, kept = entered.process_ids
+    await works.dispatch(again, waiting, kept)
+    for one in (again, waiting, kept):
+        assert await works.heartbeat(one)
+    await forgotten(works, again, waiting)
+    # One begins anew, with the same number, on another executor.
+    await works.dispatch(again, executor=WORKER_2)
+    await works.patrol.round()
+    assert [await works.heartbeat(one) for one in (again, waiting, kept)] == [False, False, True]
+    assert await works.heartbeat(again, executor=WORKER_2)
+    timers = await works.timers()
+    assert {one for one in (again, waiting, kept) if keys.exec_timer(one, 1) in timers} == {again, kept}
+    loads = await works.queue.loads(COLONY, [WORKER.identity, WORKER_2.identity])
+    assert [count for _, count in loads.values()] == [1, 1]
+    assert await works.claim() == [waiting]
+
+
+async def test_a_claim_that_is_not_written_yet_stays_on_offer(works: Works) -> None:
+    (one,) = (await works.world.enter(spec("a"), workflow=False)).process_ids
+    await works.upkeep.accord_page(0)
+    assert await works.claim() == [one]
+    await works.patrol.round()
+    assert keys.offer_timer(one, 1, WORKER.identity) in await works.timers()
 
 
 @asynccontextmanager
@@ -155,17 +192,17 @@ async def test_a_locked_row_stops_nobody_elses_deadline(works: Works) -> None:
         assert {states[one] for one in (*mine, *theirs[1:])} == {State.WAITING}
         assert states[theirs[0]] is State.RUNNING
         # Its timer stays, and comes again.
-        assert (await works.timers(OTHER))[timer] == works.now_ms + SETTLE_MS
-        await works.after(SETTLE_MS / 1000)
+        assert (await works.timers(OTHER))[timer] == works.now_ms + AGAIN_MS
+        await works.after(AGAIN_MS / 1000)
         assert (await works.world.states())[theirs[0]] is State.RUNNING
-    await works.after(SETTLE_MS / 1000)
+    await works.after(AGAIN_MS / 1000)
     assert (await works.world.states())[theirs[0]] is State.WAITING
     assert timer not in await works.timers(OTHER)
     await works.world.check_ledger()
 
 
 async def test_one_colonys_failure_stops_nobody_elses_deadline(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it is: the others are looked after first, then it is told."""
+    """Whatever it is: it is told, and comes again; the others are looked after."""
     mine = (await works.world.enter(spec("a"), workflow=False)).process_ids
     theirs = (await works.world.enter(spec("b"), workflow=False, colony="aaa")).process_ids
     await works.dispatch(*mine)
@@ -178,8 +215,7 @@ async def test_one_colonys_failure_stops_nobody_elses_deadline(works: Works, mon
         return await due(colony, at_most)
 
     monkeypatch.setattr(works.queue, "due", broken)
-    with pytest.raises(ZeroDivisionError):
-        await works.after(LEASE_S)
+    await works.after(LEASE_S)
     states = await works.world.states()
     assert (states[mine[0]], states[theirs[0]]) == (State.WAITING, State.RUNNING)
 
@@ -199,6 +235,8 @@ async def test_a_heartbeat_that_renews_while_its_attempt_is_cancelled_leaves_no_
         wakeups=unused,
         executors=unused,
         heard=unused,
+        kin=Kin(),
+        steps=works.steps,
         drain=unused,
         clock=works.world.clock,
     )
@@ -213,6 +251,54 @@ async def test_a_heartbeat_that_renews_while_its_attempt_is_cancelled_leaves_no_
     monkeypatch.undo()
     assert await dispatching.heartbeat(COLONY, WORKER.identity, refs) == [(refs[0], State.CANCELLED)]
     assert keys.lease_timer(other, 1, WORKER.identity) in await works.timers()
+
+
+async def test_the_patrol_takes_away_leases_of_attempts_that_are_over(works: Works) -> None:
+    """Whatever way they were left: their executors would extend them for ever, and count as busy with them."""
+    names = ("running", "ended", "again", "elsewhere", "gone")
+    ids = (await works.world.enter(*[spec(name, max_retries=1) for name in names], workflow=False)).process_ids
+    await works.dispatch(*ids)
+    for one in ids:
+        assert await works.heartbeat(one)
+    _, ended, again, elsewhere, gone = ids
+    await works.world.close(ended, success(b"1"))
+    for one in (again, elsewhere):
+        await works.world.end(one, lambda row: endings.lose(row, 1, at(2)))
+    await works.world.assign(elsewhere, executor=WORKER_2, seconds=3)
+    await works.world.close(gone, success(b"1"))
+    await works.world.tables.remove_process(COLONY, gone, lambda _initiator: None)
+    await works.patrol.round()
+    assert [await works.heartbeat(one) for one in ids] == [True, False, False, False, False]
+    used = await works.queue.loads(COLONY, [WORKER.identity, WORKER_2.identity])
+    assert [count for _, count in used.values()] == [1, 1]
+    # The attempt elsewhere, which the queue had not heard of, is on offer.
+    assert await works.heartbeat(elsewhere, 2, WORKER_2)
+    assert await works.claim() == [again]
+
+
+async def test_the_patrol_leaves_claims_that_are_being_recorded(works: Works) -> None:
+    entered = await works.world.enter(spec("a"), workflow=False)
+    await works.queue.apply(COLONY, entered.changes)
+    assert await works.claim() == list(entered.process_ids)
+    before = await works.timers()
+    await works.patrol.round()
+    assert await works.timers() == before
+    assert (await works.queue.loads(COLONY, [WORKER.identity]))[WORKER.identity][1] == 1
+
+
+async def test_the_patrol_walks_all_leases_however_many_pages_they_fill(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More timers than the server keeps in one small list, so that a page is only a part."""
+    many = 300
+    ids = (await works.world.enter(*[spec() for _ in range(many)], workflow=False)).process_ids
+    await works.dispatch(*ids)
+    await works.world.close_all({AttemptRef(one, 1): success(b"1") for one in ids})
+    monkeypatch.setattr(patrol_module, "PAGE", 20)
+    rounds = 0
+    while await works.timers():
+        await works.patrol.round()
+        rounds += 1
+        assert rounds < many
+    assert rounds > 1
 
 
 class Unused:

@@ -13,7 +13,7 @@ from services.scheduler.domain.endings import Closing
 from services.scheduler.domain.records import AttemptRef, Changes
 from services.scheduler.domain.states import FINAL, Reason, State
 
-from .scheduler_records import COLONY, WORKER, World, at, spec, success
+from .scheduler_records import WORKER, World, at, spec, success
 
 pytestmark = pytest.mark.asyncio
 
@@ -42,7 +42,7 @@ async def test_many_parents_at_once_unlock_each_child_exactly_once(world: World)
     assert sorted(unlocked([changes for changes, _ in answers])) == sorted(children)
     rows = {row["id"]: row["pending_parents"] for row in await world.rows("process")}
     assert {rows[child] for child in children} == {0}
-    ((assigned,), _) = await world.tables.assign(COLONY, WORKER, [children[0]], at(3))
+    (assigned,) = await world.begin(children[0], seconds=3)
     assert assigned.inputs == [b"%d" % n for n in range(FAN_IN)]
     await world.check_ledger()
 
@@ -51,10 +51,8 @@ async def test_many_parents_in_batches_unlock_each_child_exactly_once(world: Wor
     _, parents, children = await fan_in(world, FAN_IN, children=3)
 
     async def close_all(batch: Sequence[UUID]) -> Changes:
-        refs = [AttemptRef(one, 1) for one in batch]
-        changes, _ = await world.tables.end(
-            COLONY, refs, lambda row, prior: endings.close(row, 1, WORKER.identity, success(b"1"), prior), at(2)
-        )
+        changes, states = await world.close_all({AttemptRef(one, 1): success(b"1") for one in batch})
+        assert set(states) == {State.SUCCESSFUL}
         return changes
 
     # Neighbouring batches overlap: what two of them close is closed once.
@@ -112,7 +110,7 @@ async def test_a_lost_lease_and_a_close_at_once_end_an_attempt_once(world: World
         return True
 
     async def lose(one: UUID) -> bool:
-        changes, _ = await world.tables.end(COLONY, [AttemptRef(one, 0)], lambda row, _: endings.lose(row, 1), at(2))
+        changes, _ = await world.end(one, lambda row: endings.lose(row, 1, at(2)))
         return bool(changes.released)
 
     closed = asyncio.gather(*(close(one) for one in ids))
@@ -123,11 +121,11 @@ async def test_a_lost_lease_and_a_close_at_once_end_an_attempt_once(world: World
 
 
 async def test_transactions_over_the_same_rows_in_any_order_all_come_through(world: World) -> None:
-    """Parents and children have ids in no particular order, so lock orders cross: deadlocks are ended and run again."""
+    """Parents and children have ids in no particular order; but whoever changes any of them has the workflow's row first."""
     _, parents, children = await fan_in(world, 20, children=20)
 
     async def cancel(child: UUID) -> None:
-        await world.tables.end(COLONY, [AttemptRef(child, 0)], lambda row, _: endings.cancel_open(row, WORKER.identity), at(2))
+        await world.end(child, lambda row: endings.cancel_open(row, WORKER.identity))
 
     await asyncio.gather(
         *(world.close(parent, success(b"1")) for parent in parents), *(cancel(child) for child in children[:10])

@@ -9,12 +9,16 @@ import pytest
 
 from servicekit.failures import AlreadyExists, FailedPrecondition, NotFound
 from services.scheduler.domain import endings
-from services.scheduler.domain.endings import Closing
+from services.scheduler.domain.channelling import Appending, ChannelRef, Kind, Message
+from services.scheduler.domain.endings import CloseCall, Closing
 from services.scheduler.domain.records import Account, AttemptRef
 from services.scheduler.domain.spec import Dependency, Selector
 from services.scheduler.domain.states import Outcome, Reason, State
 from services.scheduler.domain.views import AttributeView
+from services.scheduler.store.channels import ChannelTables
 from services.scheduler.store.reads import Reads
+from services.scheduler.store.retention import RetentionStore
+from services.scheduler.store.statistics import StatisticsStore
 
 from .scheduler_records import (
     ALICE,
@@ -38,13 +42,12 @@ RETRYABLE = Closing(successful=False, errors=("try again",), retryable=True)
 
 async def test_a_submit_again_gives_the_first_answer_and_enters_nothing(world: World) -> None:
     first = submission(spec("a"), spec("b", "a"), workflow=True, request_id="one")
-    entered = await world.tables.submit(first)
+    entered = await world.submit(first)
     counts = await world.counts()
-    again = await world.tables.submit(submission(spec("a"), spec("b", "a"), workflow=True, request_id="one"))
+    again = await world.submit(submission(spec("a"), spec("b", "a"), workflow=True, request_id="one"))
     assert (again.workflow_id, list(again.process_ids)) == (first.workflow_id, list(entered.process_ids))
     assert not again.changes.ready
     assert await world.counts() == counts
-    assert list(await world.tables.request(COLONY, ALICE.identity, "one")) == list(entered.process_ids)
     await world.check_ledger()
 
 
@@ -80,7 +83,7 @@ async def test_assigning_takes_only_what_is_ready_in_its_own_colony_and_the_most
     entered = await world.enter(spec("a", priority=0), spec("b", priority=2), spec("c", priority=1), spec("d", "a"))
     foreign = await world.enter(spec("x"), colony="umbrella")
     ids = [*entered.process_ids, *foreign.process_ids, NO_PROCESS]
-    assigned, _ = await world.tables.assign(COLONY, WORKER, ids, at(1))
+    assigned = await world.begin(*ids)
     a, b, c, d = entered.process_ids
     assert [one.live.id for one in assigned] == [b, c, a]
     assert {one.live.attempt for one in assigned} == {1}
@@ -105,7 +108,7 @@ async def test_the_last_parent_unlocks_and_no_other(world: World) -> None:
     (place,) = (await world.run(b, success(b"B"), seconds=5)).ready
     assert place.id == c
     assert place.wait_deadline == at(6.5)
-    ((assigned,), _) = await world.tables.assign(COLONY, WORKER, [c], at(6))
+    (assigned,) = await world.begin(c, seconds=6)
     assert assigned.inputs == [b"B", b"A"]
     await world.check_ledger()
 
@@ -126,7 +129,7 @@ async def test_the_last_parent_unlocks_and_no_other(world: World) -> None:
 async def test_what_an_edge_carries(world: World, dependency: Dependency, outputs: list[bytes], inputs: list[bytes]) -> None:
     a, b = (await world.enter(spec("a"), spec("b", dependency))).process_ids
     await world.run(a, success(*outputs))
-    ((assigned,), _) = await world.tables.assign(COLONY, WORKER, [b], at(3))
+    (assigned,) = await world.begin(b, seconds=3)
     assert assigned.inputs == inputs
     assert (await Reads(world.database).process(COLONY, b)).inputs == inputs
 
@@ -161,8 +164,7 @@ async def test_a_failure_ends_all_that_waits_for_it_and_nothing_else(world: Worl
 async def test_many_failures_in_one_transaction_blame_the_first_submitted(world: World) -> None:
     a, b, c = (await world.enter(spec("a"), spec("b"), spec("c", "b", "a"))).process_ids
     await world.assign(a, b)
-    refs = [AttemptRef(b, 1), AttemptRef(a, 1)]
-    await world.tables.end(COLONY, refs, lambda row, prior: endings.close(row, 1, WORKER.identity, FAILURE, prior), at(2))
+    await world.close_all({AttemptRef(b, 1): FAILURE, AttemptRef(a, 1): FAILURE})
     rows = {row["id"]: row["errors"] for row in await world.rows("process")}
     assert rows[c] == ["not run: a failed"]
     await world.check_ledger()
@@ -172,20 +174,12 @@ async def test_closing_is_all_or_none(world: World) -> None:
     a, b = (await world.enter(spec("a"), spec("b"), workflow=False)).process_ids
     await world.assign(a)
     before = await world.rows("process")
-    refs = [AttemptRef(a, 1), AttemptRef(b, 1)]
+    closing = success(b"1")
     with pytest.raises(FailedPrecondition) as caught:
-        await world.tables.end(
-            COLONY, refs, lambda row, prior: endings.close(row, 1, WORKER.identity, success(b"1"), prior), at(2)
-        )
+        await world.close_all({AttemptRef(a, 1): closing, AttemptRef(b, 1): closing})
     assert caught.value.metadata == {"process_id": str(b)}
     with pytest.raises(NotFound):
-        await world.tables.end(
-            COLONY,
-            [AttemptRef(a, 1), AttemptRef(NO_PROCESS, 1)],
-            lambda row, prior: endings.close(row, 1, WORKER.identity, success(b"1"), prior),
-            at(2),
-            must_exist=True,
-        )
+        await world.close_all({AttemptRef(a, 1): closing, AttemptRef(NO_PROCESS, 1): closing})
     assert await world.rows("process") == before
 
 
@@ -206,10 +200,10 @@ async def test_retries_overwrite_nothing(world: World) -> None:
     (a,) = (await world.enter(spec(max_retries=3, max_exec_ms=1_000, max_wait_ms=1_000), workflow=False)).process_ids
     await world.run(a, RETRYABLE, seconds=1)
     await world.assign(a, executor=WORKER_2, seconds=2)
-    await world.tables.end(COLONY, [AttemptRef(a, 0)], lambda row, _: endings.lose(row, 2), at(3))
+    await world.end(a, lambda row: endings.lose(row, 2, at(3)), seconds=3)
     await world.assign(a, seconds=4)
-    await world.tables.end(COLONY, [AttemptRef(a, 0)], lambda row, _: endings.time_out(row, 3, at(5)), at(5))
-    await world.tables.end(COLONY, [AttemptRef(a, 0)], lambda row, _: endings.wait_out(row, at(6)), at(6))
+    await world.end(a, lambda row: endings.time_out(row, 3, at(5)), seconds=5)
+    await world.end(a, lambda row: endings.wait_out(row, at(6)), seconds=6)
     attempts, transitions = await Reads(world.database).history(COLONY, a)
     assert [(one.number, one.executor_name, one.outcome) for one in attempts] == [
         (1, "worker-1", Outcome.FAILED),
@@ -246,11 +240,9 @@ async def test_a_retry_begins_with_nothing_and_a_close_without_outputs_keeps_wha
 async def test_cancelling_one_cancels_what_waits_for_it(world: World) -> None:
     a, b, c, d = (await world.enter(spec("a"), spec("b", "a"), spec("c", "b"), spec("d"))).process_ids
     await world.assign(a)
-    changes, states = await world.tables.end(
-        COLONY, [AttemptRef(a, 0)], lambda row, _: endings.cancel(row, ALICE.identity), at(2), must_exist=True
-    )
+    changes, states = await world.end(a, lambda row: endings.cancel(row, ALICE.identity), must_exist=True)
     assert states == {a: State.CANCELLED}
-    assert [live.id for live in changes.released] == [a]
+    assert [over.process_id for over in changes.released] == [a]
     assert await world.states() == {a: State.CANCELLED, b: State.CANCELLED, c: State.CANCELLED, d: State.WAITING}
     with pytest.raises(FailedPrecondition):
         await world.close(a, success(b"1"))
@@ -265,7 +257,7 @@ async def test_cancelling_a_workflow_leaves_what_has_ended(world: World) -> None
     await world.assign(b)
     changes = await world.cancel_workflow(entered.workflow_id)
     assert await world.states() == {a: State.SUCCESSFUL, b: State.CANCELLED, c: State.CANCELLED, d: State.CANCELLED}
-    assert [live.id for live in changes.released] == [b]
+    assert [over.process_id for over in changes.released] == [b]
     assert [place.id for place in changes.withdrawn] == [c]
     assert changes.touched == {b, c, d, entered.workflow_id}
     assert (await world.cancel_workflow(entered.workflow_id)).touched == set()
@@ -294,16 +286,17 @@ async def test_a_long_chain_is_cancelled_in_time_and_fails_in_time(world: World)
 
 async def fill(world: World, *, colony: str = COLONY) -> tuple[UUID, UUID]:
     """A workflow and a process that have ended, with rows in every table; their ids."""
-    flow = await world.enter(spec("a"), spec("b", "a"), colony=colony)
-    single = await world.enter(spec(), workflow=False, colony=colony)
-    reads = Reads(world.database)
+    flow = await world.enter(spec("a", channels=("x",)), spec("b", "a", channels=("x",)), colony=colony)
+    single = await world.enter(spec(channels=("x",)), workflow=False, colony=colony)
+    reads, channels = Reads(world.database), ChannelTables(world.database)
     for one in (*flow.process_ids, *single.process_ids):
-        await world.tables.assign(colony, WORKER, [one], at(1))
+        await world.assign(one, colony=colony)
         ref = AttemptRef(one, 1)
         await reads.add_logs(colony, WORKER.identity, WORKER.name, ref, [(at(1), "line")])
         await reads.set_attributes(colony, WORKER.identity, ref, [AttributeView(1, "k", "v")])
-        closing = success(b"1")
-        await world.tables.end(colony, [ref], lambda row, prior: endings.close(row, 1, WORKER.identity, closing, prior), at(2))
+        said = Appending(WORKER.identity, WORKER.name, 1, 1, [Message(Kind.DATA, b"1")])
+        await channels.append(ChannelRef(colony, one, "x"), said, lambda row: said.messages, at(1))
+        await world.tables.close([CloseCall(colony, WORKER.identity, {ref: success(b"1")})], at(2), patient=True)
     assert flow.workflow_id is not None
     return flow.workflow_id, single.process_ids[0]
 
@@ -316,8 +309,12 @@ async def test_removing_leaves_no_row_but_the_records_of_the_requests(world: Wor
     """Those stay: a request that is repeated late must not run again what was removed."""
     workflow_id, process_id = await fill(world)
     await world.tables.remove_workflow(COLONY, workflow_id, anyone)
+    # It is gone at once, and its processes follow.
+    assert await RetentionStore(world.database).remove_departing(100) == (2, {COLONY})
     assert await world.states() == {process_id: State.SUCCESSFUL}
     await world.tables.remove_process(COLONY, process_id, anyone)
+    # What they did is there until it is counted.
+    await StatisticsStore(world.database).count(COLONY, at(0), 1_000)
     counts = await world.counts()
     assert counts.pop("submission") == 2
     assert not any(counts.values()), counts

@@ -1,88 +1,99 @@
-"""Upkeep over real tables and a real queue: whatever was lost half-way is finished, a lost queue is rebuilt."""
+"""Upkeep over real tables and a real queue: deadlines fire, claims that came to nothing are taken back, a lost queue is rebuilt."""
+
+from collections.abc import Sequence
 
 import pytest
 
-from servicekit.clock import datetime_of
 from services.scheduler.domain import endings
-from services.scheduler.domain.records import AttemptRef, Changes
+from services.scheduler.domain.ports import Timer, TimerKind
+from services.scheduler.domain.records import AttemptRef, Changes, Live
 from services.scheduler.domain.states import State
-from services.scheduler.domain.upkeep import STEP_AT_MOST_MS
 from services.scheduler.queue import keys
-from services.scheduler.queue.queue import SETTLE_AGAIN_MS, SETTLE_MS
+from services.scheduler.queue.queue import CLAIM_MS
 
-from .scheduler_records import ALICE, COLONY, WORKER, spec, success
+from .scheduler_records import COLONY, WORKER, WORKER_2, spec
 from .scheduler_works import LEASE_S, Works
 
 pytestmark = pytest.mark.asyncio
 
 
-async def test_a_submit_that_the_queue_was_never_told_of(works: Works) -> None:
-    intended = await works.queue.intend_submit(COLONY, ALICE.identity, "one")
-    entered = await works.world.enter(spec("a"), spec("b", "a"), request_id="one")
-    await works.after(SETTLE_MS / 1000)
-    assert await works.claim() == [entered.process_ids[0]]
-    # Looked at again until no transaction of that time can be open any more, then no longer.
-    assert set(intended) <= set(await works.timers())
-    await works.after(STEP_AT_MOST_MS / 1000)
-    assert not set(intended) & set(await works.timers())
-
-
-async def test_a_submit_that_commits_long_after_it_was_first_looked_at(works: Works) -> None:
-    await works.queue.intend_submit(COLONY, ALICE.identity, "one")
-    await works.after(SETTLE_MS / 1000)
-    assert await works.claim() == []
-    entered = await works.world.enter(spec("a"), request_id="one")
-    await works.after(SETTLE_AGAIN_MS / 1000)
+async def test_a_claim_that_was_never_recorded_comes_back_within_seconds(works: Works) -> None:
+    """Whoever claimed it died before the row said so: its offer is short, and the row knows of no attempt."""
+    entered = await works.world.enter(spec("a"))
+    await works.queue.apply(COLONY, entered.changes)
     assert await works.claim() == list(entered.process_ids)
-
-
-async def test_a_close_that_the_queue_was_never_told_of(works: Works) -> None:
-    a, b = (await works.world.enter(spec("a"), spec("b", "a"))).process_ids
-    await works.world.assign(a)
-    await works.queue.intend(COLONY, [a])
-    await works.world.close(a, success(b"1"))
-    await works.after(SETTLE_MS / 1000)
-    assert await works.claim() == [b]
-
-
-async def test_a_claim_that_was_never_recorded(works: Works) -> None:
-    (a,) = (await works.world.enter(spec("a"))).process_ids
-    lives = await works.world.tables.lives(COLONY, [a])
-    await works.queue.accord(COLONY, lives)
-    assert await works.claim() == [a]
-    await works.after(SETTLE_MS / 1000 - 0.1)
-    assert await works.claim() == []
+    assert (await works.queue.loads(COLONY, [WORKER.identity]))[WORKER.identity][1] == 1
+    await works.after(CLAIM_MS / 1000 - 0.1)
+    assert await works.claim(executor=WORKER_2) == []
     await works.after(0.1)
-    assert await works.claim() == [a]
-
-
-async def test_a_recorded_attempt_that_the_queue_was_never_told_of_is_on_offer_and_goes_back(works: Works) -> None:
-    (a,) = (await works.world.enter(spec("a"))).process_ids
-    await works.queue.accord(COLONY, await works.world.tables.lives(COLONY, [a]))
-    await works.claim()
-    await works.world.assign(a)
-    await works.after(SETTLE_MS / 1000)
-    assert keys.offer_timer(a, 1, WORKER.identity) in await works.timers()
-    await works.after(LEASE_S)
-    assert (await works.world.states())[a] is State.WAITING
-    assert await works.claim() == [a]
+    assert (await works.queue.loads(COLONY, [WORKER.identity]))[WORKER.identity][1] == 0
+    assert await works.claim(executor=WORKER_2) == list(entered.process_ids)
+    # It cost no attempt.
+    (row,) = await works.world.rows("process")
+    assert (row["attempt"], row["undelivered"]) == (0, 0)
     await works.world.check_ledger()
 
 
-async def test_a_cancel_that_the_queue_was_never_told_of_still_reaches_the_executor(works: Works) -> None:
-    (a,) = (await works.world.enter(spec("a"))).process_ids
+async def test_what_ends_because_it_is_due_is_counted_by_what_was_due(works: Works) -> None:
+    entered = await works.world.enter(spec("lost"), spec("undelivered"), spec("long", max_exec_ms=1_000))
+    lost, undelivered, long = entered.process_ids
+    await works.queue.apply(COLONY, entered.changes)
+    await works.claim()
+    await works.dispatch(lost, undelivered, long)
+    assert await works.heartbeat(lost)
+    assert await works.heartbeat(long)
+    await works.after(2.0)
+    await works.after(LEASE_S)
+    fired = works.upkeep.fired
+    assert [fired[kind] for kind in (TimerKind.EXEC, TimerKind.LEASE, TimerKind.OFFER, TimerKind.WAIT)] == [1, 1, 1, 0]
+    rebuilds = works.upkeep.rebuilds
+    await works.queue.invalidate()
+    await works.upkeep.tick()
+    assert works.upkeep.rebuilds == rebuilds + 1
+
+
+async def test_a_claim_that_came_back_and_is_made_again_at_once_stays(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same executor, for the same attempt: its offer has the name of the one that ran out."""
+    entered = await works.world.enter(spec("a"))
+    await works.queue.apply(COLONY, entered.changes)
+    assert await works.claim() == list(entered.process_ids)
+    done, again = works.queue.done, []
+
+    async def overtaken(colony: str, timers: Sequence[Timer], lives: Sequence[Live] = ()) -> None:
+        await done(colony, timers, lives)
+        again.extend(await works.claim())
+        # The word that it is done with may be said twice.
+        await done(colony, timers)
+
+    monkeypatch.setattr(works.queue, "done", overtaken)
+    await works.after(CLAIM_MS / 1000)
+    assert again == list(entered.process_ids)
+    offer = keys.offer_timer(again[0], 1, WORKER.identity)
+    assert await works.timers() == {offer: works.now_ms + CLAIM_MS}
+    assert (await works.queue.loads(COLONY, [WORKER.identity]))[WORKER.identity][1] == 1
+
+
+async def test_a_claim_of_what_had_ended_does_not_come_back(works: Works) -> None:
+    entered = await works.world.enter(spec("a"))
+    await works.queue.apply(COLONY, entered.changes)
+    assert await works.claim() == list(entered.process_ids)
+    await works.world.end(entered.process_ids[0], lambda row: endings.cancel_open(row, WORKER.identity))
+    await works.after(CLAIM_MS / 1000)
+    assert await works.claim() == []
+    assert await works.timers() == {}
+
+
+async def test_a_recorded_attempt_that_the_queue_was_never_told_of_is_lost_no_longer_than_the_claim(works: Works) -> None:
+    """The replica died between the row and the word to the queue: the short offer of the claim runs out."""
+    entered = await works.world.enter(spec("a"))
+    (a,) = entered.process_ids
+    await works.queue.apply(COLONY, entered.changes)
+    await works.claim()
     await works.world.assign(a)
-    await works.queue.accord(COLONY, await works.world.tables.lives(COLONY, [a]))
-    await works.queue.intend(COLONY, [a])
-    await works.world.tables.end(
-        COLONY,
-        [AttemptRef(a, 0)],
-        lambda row, _: endings.cancel(row, ALICE.identity),
-        datetime_of(works.world.clock.now_ns() + 2_000_000_000),
-    )
-    await works.after(SETTLE_MS / 1000)
-    refs = [AttemptRef(a, 1)]
-    assert await works.queue.extend(COLONY, refs, WORKER.identity) == refs
+    await works.after(CLAIM_MS / 1000)
+    assert (await works.world.states())[a] is State.WAITING
+    assert [(one.id, one.attempt) for one in (await works.queue.claim(COLONY, WORKER, 1))[0]] == [(a, 2)]
+    await works.world.check_ledger()
 
 
 @pytest.mark.parametrize("stale", [1, 2])
@@ -106,7 +117,7 @@ async def test_a_queue_that_was_lost_is_rebuilt_whole(works: Works) -> None:
     entered = await works.world.enter(*[spec(f"n{n}", priority=n % 3, max_exec_ms=60_000) for n in range(50)], spec("c", "n0"))
     running = entered.process_ids[:10]
     await works.world.assign(*running)
-    await works.queue.apply(COLONY, Changes(ready=list(entered.changes.ready)), [])
+    await works.queue.apply(COLONY, Changes(ready=list(entered.changes.ready)))
     await works.redis.flushall()
     assert not await works.queue.is_current()
     await works.upkeep.tick()
@@ -130,20 +141,3 @@ async def test_no_deadline_fires_until_the_queue_is_whole_again(works: Works) ->
     assert (await works.world.states())[a] is State.RUNNING
     await works.after(LEASE_S / 2)
     assert (await works.world.states())[a] is State.FAILED
-
-
-async def test_a_cancelled_workflow_that_the_queue_was_never_told_of_still_drops_at_the_executor(works: Works) -> None:
-    entered = await works.world.enter(*[spec(f"n{n}") for n in range(4)], spec("last", "n0"))
-    held, waiting = entered.process_ids[:2], entered.process_ids[2:4]
-    await works.queue.apply(COLONY, entered.changes, [])
-    await works.dispatch(*held)
-    assert [await works.heartbeat(one) for one in held] == [True, True]
-    assert entered.workflow_id is not None
-    intended = await works.queue.intend_workflow(COLONY, entered.workflow_id)
-    await works.world.cancel_workflow(entered.workflow_id, seconds=works.seconds)
-    assert set(intended) <= set(await works.timers())
-    await works.after(SETTLE_MS / 1000)
-    assert [await works.heartbeat(one) for one in held] == [False, False]
-    # Members of lanes are only hints: whoever claims these gets no attempt of them.
-    assert await works.dispatch(*waiting) == []
-    await works.world.check_ledger()

@@ -25,6 +25,7 @@ FILLERS: dict[str, Any] = {
     "process_id": NO_UUID,
     "workflow_id": NO_UUID,
     "max_processes": 1,
+    "channel": "nothing",
     "executor_types": ["cli"],
 }
 

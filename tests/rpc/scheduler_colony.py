@@ -16,7 +16,7 @@ from services.scheduler.queue import keys
 from tests.harness.calls import eventually
 from tests.harness.cluster import COLONY, Cluster
 
-TABLES = ("submission", "workflow", "process", "edge", "attempt", "ledger", "attribute", "log")
+TABLES = ("submission", "workflow", "process", "edge", "attempt", "ledger", "attribute", "log", "channel", "channel_message")
 SERVICES = ("auth", "registry", "scheduler")
 _requests = itertools.count(1)
 

@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from services.scheduler.domain.upkeep import Upkeep
+from services.scheduler.domain.patrol import Patrol
 from tests.harness.cluster import Cluster
 
 from .scheduler_colony import SERVICES
@@ -29,12 +29,12 @@ async def test_a_loop_that_ends_ends_its_process_with_an_error(
 ) -> None:
     breaks = asyncio.Event()
 
-    async def patrol(_upkeep: Upkeep) -> None:
+    async def patrol(_patrol: Patrol) -> None:
         await breaks.wait()
         if ends_how == "raises":
             raise BrokenError
 
-    monkeypatch.setattr(Upkeep, "patrol", patrol)
+    monkeypatch.setattr(Patrol, "run", patrol)
     cluster = await new_cluster(services=SERVICES)
     (replica,) = cluster.replicas["scheduler"]
     channel = cluster.channel("scheduler")

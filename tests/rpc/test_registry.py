@@ -25,6 +25,19 @@ WORKER = key_of("worker")
 PENDING, APPROVED, REJECTED = pb.EXECUTOR_STATE_PENDING, pb.EXECUTOR_STATE_APPROVED, pb.EXECUTOR_STATE_REJECTED
 
 
+EQUALS, IN, EXISTS = pb.LABEL_OPERATOR_EQUALS, pb.LABEL_OPERATOR_IN, pb.LABEL_OPERATOR_EXISTS
+
+
+def like(operator: Any, *values: str, key: str = "team") -> pb.LabelRequirement:
+    """What a label must be like."""
+    return pb.LabelRequirement(key=key, operator=operator, values=values)
+
+
+def accepting(*requirements: pb.LabelRequirement) -> pb.Capabilities:
+    """What an executor offers that takes only such work."""
+    return pb.Capabilities(accepts=requirements)
+
+
 @pytest_asyncio.fixture
 async def pair(new_cluster: Callable[..., Awaitable[Cluster]]) -> Cluster:
     """Auth and registry."""
@@ -260,6 +273,7 @@ async def test_capabilities_are_kept_as_they_came(pair: Cluster) -> None:
     offer = pb.Capabilities(
         cpu="7500m", memory="32Gi", storage="1Ti", nodes=4, processes=16, labels={"os": "linux", "note": ""},
         gpus=[pb.GpuOffer(name="A100", memory="80Gi", count=8)],
+        accepts=[like(EQUALS, "a" * 128), like(IN, *longest(32)), like(EXISTS, key="k" * 128)] + [like(EXISTS)] * 29,
     )  # fmt: skip
     executor = pair.stub(RegistryServiceStub, pair.keys.executor)
     response = await executor.UpdateExecutor(pb.UpdateExecutorRequest(colony_name=COLONY, capabilities=offer))
@@ -443,6 +457,18 @@ def longest(count: int) -> list[str]:
         ("capabilities.labels", {"capabilities": pb.Capabilities(labels={"a\x00": "b"})}),
         ("capabilities.labels", {"capabilities": pb.Capabilities(labels={"a": "b" * 257})}),
         ("capabilities.labels", {"capabilities": pb.Capabilities(labels=dict.fromkeys(longest(101), ""))}),
+        ("capabilities.accepts", {"capabilities": accepting(*[like(EXISTS)] * 33)}),
+        ("capabilities.accepts[0].key", {"capabilities": accepting(like(EXISTS, key=""))}),
+        ("capabilities.accepts[1].key", {"capabilities": accepting(like(EXISTS), like(EXISTS, key="a b"))}),
+        ("capabilities.accepts[0].operator", {"capabilities": accepting(like(0))}),
+        ("capabilities.accepts[0].operator", {"capabilities": accepting(like(4, "v"))}),
+        ("capabilities.accepts[0].values", {"capabilities": accepting(like(EQUALS))}),
+        ("capabilities.accepts[0].values", {"capabilities": accepting(like(EQUALS, "a", "b"))}),
+        ("capabilities.accepts[0].values", {"capabilities": accepting(like(IN))}),
+        ("capabilities.accepts[0].values", {"capabilities": accepting(like(IN, *"v" * 33))}),
+        ("capabilities.accepts[0].values", {"capabilities": accepting(like(EXISTS, "v"))}),
+        ("capabilities.accepts[0].values[0]", {"capabilities": accepting(like(EQUALS, "v" * 129))}),
+        ("capabilities.accepts[0].values[1]", {"capabilities": accepting(like(IN, "v", "a\n"))}),
     ],
 )
 async def test_registrations_out_of_bounds(pair: Cluster, field: str, changes: dict[str, Any]) -> None:

@@ -236,8 +236,8 @@ async def test_another_colony_gets_not_found_for_everything(acme: Acme) -> None:
         worker.SetOutput(pb.SetOutputRequest(colony_name=OTHER, attempt=ref)),
         worker.AddLogs(pb.AddLogsRequest(colony_name=OTHER, attempt=ref, lines=[process_pb2.LogLine()])),
         anext(aiter(user.FollowLogs(pb.FollowLogsRequest(**named)))),
-        anext(aiter(user.WatchProcesses(pb.WatchProcessesRequest(**named)))),
-        anext(aiter(user.WatchProcesses(pb.WatchProcessesRequest(**flow)))),
+        anext(aiter(user.WatchProcesses(pb.WatchProcessesRequest(colony_name=OTHER, process_id=named["process_id"])))),
+        anext(aiter(user.WatchProcesses(pb.WatchProcessesRequest(colony_name=OTHER, workflow_id=workflow_id)))),
     ]
     for call in calls:
         assert (await refusal(call)).code is grpc.StatusCode.NOT_FOUND

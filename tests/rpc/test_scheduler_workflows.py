@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from colonies.scheduler.v1 import process_pb2, spec_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
-from tests.harness.calls import refusal
+from tests.harness.calls import eventually, refusal
 from tests.harness.cluster import COLONY, Cluster
 from tests.harness.keys import key_of
 
@@ -122,9 +122,14 @@ async def test_cancelling_and_removing_a_workflow(acme: Acme, database_url: str)
     error = await refusal(acme.user.RemoveProcess(pb.RemoveProcessRequest(colony_name=COLONY, process_id=ids[0])))
     assert error.reason == "PROCESS_IN_WORKFLOW"
     await acme.user.RemoveWorkflow(pb.RemoveWorkflowRequest(**named))
-    counts = rows(database_url)
-    assert counts.pop("submission") == 1
-    assert not any(counts.values()), counts
+
+    async def gone() -> bool:
+        """Its processes follow the workflow, and their ledger lines when they have been counted."""
+        counts = rows(database_url)
+        assert counts.pop("submission") == 1
+        return not any(counts.values())
+
+    await eventually(gone, seconds=15)
 
 
 async def test_a_request_id_enters_one_thing(acme: Acme, database_url: str) -> None:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from colonies.function import Function, Gpu
     from colonies.keys import PrivateKey
     from colonies.profile import Profile
+    from colonies.retries import Backoff
     from colonies.workflow import ColoniesWorkflow
 
 _HOME = {
     "AsyncClient": "colonies.client",
+    "Backoff": "colonies.retries",
     "Client": "colonies.client",
     "ColoniesError": "colonies.errors",
     "ColoniesWorkflow": "colonies.workflow",
@@ -38,6 +40,7 @@ _HOME = {
 
 __all__ = [
     "AsyncClient",
+    "Backoff",
     "Client",
     "ColoniesError",
     "ColoniesWorkflow",

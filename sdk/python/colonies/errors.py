@@ -37,6 +37,16 @@ class RetryableError(ColoniesError):
     """Raise this in an executor's function when trying again may help: the process goes back to the queue."""
 
 
+class ChannelError(ColoniesError):
+    """The other side of a channel said that something went wrong; `text` is what it said."""
+
+    def __init__(self, channel: str, sender_name: str, text: str) -> None:
+        self.channel = channel
+        self.sender_name = sender_name
+        self.text = text
+        super().__init__(f"{sender_name} on channel {channel}: {text}")
+
+
 class ProcessFailedError(ColoniesError):
     """A process that was waited for did not end as successful.
 

@@ -13,13 +13,17 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from colonies import values
 from colonies.errors import WorkflowError
+from colonies.labels import Wanted, plain_labels, required
+from colonies.retries import Backoff, backoff_message
 from colonies.scheduler.v1 import spec_pb2 as spec
 
 MAX_INDEX = 9_999
+
+Made = TypeVar("Made")
 
 # Everything that is drawn gets the next number: it says what was drawn first and what last.
 _drawn = itertools.count(1)
@@ -106,8 +110,12 @@ class Function(Source):
         storage: str | int = "",
         gpu: Gpu | Mapping[str, Any] | None = None,
         wall_time: float | None = None,
+        require: Wanted | None = None,
+        backoff: Backoff | Mapping[str, Any] | float | None = None,
+        parents: str = "all_successful",
         env: Mapping[str, str] | None = None,
         label: str = "",
+        labels: Mapping[str, str] | None = None,
         filesystem: Any = None,
         channels: Iterable[str] = (),
     ) -> None:
@@ -134,8 +142,13 @@ class Function(Source):
             storage: as `memory`.
             gpu: accelerators that it needs.
             wall_time: seconds a batch system should reserve.
+            require: only executors with such labels: {"arch": "arm64", "zone": ["a", "b"], "gpu": True} asks for one value,
+                for one of several, and for any.
+            backoff: how long to wait before retries: a Backoff, its parts as a mapping, or the seconds before the first retry.
+            parents: when to run in a workflow: "all_successful", "all_done" (however they ended) or "any_done".
             env: environment variables.
             label: to find it by.
+            labels: for executors that choose their work by them; each distinct set is a queue of its own.
             filesystem: mounts, carried through to executors that know them.
             channels: names of channels to open.
 
@@ -158,8 +171,11 @@ class Function(Source):
             max_wait_time_ms=_milliseconds(max_wait_time, f"{what}: max_wait_time"),
             max_exec_time_ms=_milliseconds(max_exec_time, f"{what}: max_exec_time"),
             max_retries=_int32(max_retries, f"{what}: max_retries"),
+            backoff=None if backoff is None else backoff_message(backoff, f"{what}: backoff"),
+            parent_policy=_policy(parents, f"{what}: parents"),
             env=dict(env or {}),
             label=label,
+            labels=_checked(lambda: plain_labels(labels or {}, f"{what}: labels")),
             filesystem=None if filesystem is None else values.encode(filesystem),
             channels=_names(channels, f"{what}: channels"),
             conditions=spec.Conditions(
@@ -175,8 +191,14 @@ class Function(Source):
                 storage=str(storage),
                 gpu=_gpu(gpu, f"{what}: gpu"),
                 wall_time_ms=_milliseconds(wall_time, f"{what}: wall_time"),
+                labels=_checked(lambda: required(require or {}, f"{what}: require")),
             ),
         )
+
+    @property
+    def own_spec(self) -> spec.FunctionSpec:
+        """What is sent outside a workflow: this function's own message, not to be changed."""
+        return self._spec
 
     def to_spec(self, node_name: str = "", dependencies: Sequence[spec.Dependency] = ()) -> spec.FunctionSpec:
         """What is sent; `node_name` and `dependencies` are its place in a workflow."""
@@ -283,6 +305,22 @@ def _int32(number: int, what: str) -> int:
         msg = f"{what} is {number!r}: it must be a whole number"
         raise WorkflowError(msg)
     return number
+
+
+def _policy(parents: str, what: str) -> spec.ParentPolicy.ValueType:
+    known = [name.removeprefix("PARENT_POLICY_").lower() for name in spec.ParentPolicy.keys()[1:]]
+    if parents not in known:
+        msg = f"{what} is {parents!r}: it is one of {', '.join(known)}"
+        raise WorkflowError(msg)
+    # The usual one goes without saying.
+    return spec.ParentPolicy.Value("PARENT_POLICY_" + ("UNSPECIFIED" if parents == known[0] else parents.upper()))
+
+
+def _checked(make: Callable[[], Made]) -> Made:
+    try:
+        return make()
+    except ValueError as error:
+        raise WorkflowError(str(error)) from error
 
 
 def _names(names: Iterable[str], what: str) -> list[str]:

@@ -1,6 +1,7 @@
 """From functions that hang together to the spec of a workflow."""
 
-from collections import deque
+import secrets
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from colonies.errors import WorkflowError
@@ -44,20 +45,53 @@ class Graph:
         """What is sent."""
         shares = _shares(self.functions)
         nodes = [
-            function.to_spec(self.names[function], [self._dependency(edge, shares) for edge in function.incoming])
+            function.to_spec(self.names[function], [_dependency(edge, self.names, shares) for edge in function.incoming])
             for function in self.functions
         ]
         return spec.WorkflowSpec(nodes=nodes, label=label)
 
-    def _dependency(self, edge: Edge, shares: Mapping[Edge, spec.Dependency.Share]) -> spec.Dependency:
-        parent = self.names[edge.parent]
-        match edge.how:
-            case Drawn.INDEX:
-                return spec.Dependency(node_name=parent, index=spec.Dependency.Index(index=edge.index))
-            case Drawn.ALL:
-                return spec.Dependency(node_name=parent, all=spec.Dependency.All())
-            case Drawn.SHARE:
-                return spec.Dependency(node_name=parent, share=shares[edge])
+
+def child_specs(nodes: Iterable[Function | spec.FunctionSpec]) -> list[spec.FunctionSpec]:
+    """What is sent of functions that are added to a workflow that runs, in their order.
+
+    Specs go as they are. Functions depend on each other as drawn; one without a name gets its function's with a random
+    ending, for what other names the workflow has by then, nobody here knows.
+
+    Raises:
+        WorkflowError: an edge leads out of the given functions, a name is taken twice, or there is a cycle.
+    """
+    given = list(nodes)
+    functions = [node for node in given if isinstance(node, Function)]
+    names = {each: each.name or f"{each.func_name}-{secrets.token_hex(4)}" for each in functions}
+    taken = [names[node] if isinstance(node, Function) else node.node_name for node in given]
+    for name, count in Counter(taken).items():
+        if count > 1:
+            msg = f"two of the new functions have the name {name!r}"
+            raise WorkflowError(msg)
+    for function in functions:
+        for other in (*(edge.parent for edge in function.incoming), *(edge.child for edge in function.outgoing)):
+            if other not in names:
+                msg = f"an edge leads between {function!r} and {other!r}, which is not among the new functions"
+                raise WorkflowError(msg)
+    _refuse_cycles(functions, names)
+    shares = _shares(functions)
+    return [
+        node.to_spec(names[node], [_dependency(edge, names, shares) for edge in node.incoming])
+        if isinstance(node, Function)
+        else node
+        for node in given
+    ]
+
+
+def _dependency(edge: Edge, names: Mapping[Function, str], shares: Mapping[Edge, spec.Dependency.Share]) -> spec.Dependency:
+    parent = names[edge.parent]
+    match edge.how:
+        case Drawn.INDEX:
+            return spec.Dependency(node_name=parent, index=spec.Dependency.Index(index=edge.index))
+        case Drawn.ALL:
+            return spec.Dependency(node_name=parent, all=spec.Dependency.All())
+        case Drawn.SHARE:
+            return spec.Dependency(node_name=parent, share=shares[edge])
 
 
 def _connected(roots: Iterable[Function]) -> list[Function]:

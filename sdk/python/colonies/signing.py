@@ -75,7 +75,7 @@ def _serialized(serializer: Callable[[Any], bytes] | None, request: Any) -> byte
 
 
 def _extended(metadata: Any, headers: tuple[tuple[str, str], ...]) -> grpc.aio.Metadata:
-    return grpc.aio.Metadata(*(tuple(metadata) if metadata else ()), *headers)
+    return grpc.aio.Metadata(*tuple(metadata), *headers) if metadata else grpc.aio.Metadata.from_tuple(headers)
 
 
 class _SignedUnary:

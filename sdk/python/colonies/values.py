@@ -14,19 +14,26 @@ OCTET_STREAM = "application/octet-stream"
 JSON_TYPES = ("", "application/json")
 
 
+# NaN and infinities are not JSON: a reader in another language would choke on them.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_DECODER = json.JSONDecoder()
+
+
 def encode(value: Any) -> Value:
     """A Python value as a `Value`: bytes as they are, everything else as JSON.
 
     Raises:
         ValueEncodingError: JSON cannot carry the value, or it is nested too deeply, or refers to itself.
     """
+    if value is None:  # what most functions return
+        return Value(data=b"null")
     if isinstance(value, bytes | bytearray | memoryview):
         return Value(media_type=OCTET_STREAM, data=bytes(value))
     if isinstance(value, Value):
         return value
     try:
-        # NaN and infinities are not JSON: a reader in another language would choke on them.
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        # Whole numbers are everywhere, and need none of the encoder's machinery.
+        text = repr(value) if type(value) is int else _ENCODER.encode(value)
         return Value(data=text.encode())
     except RecursionError as error:
         msg = "cannot encode a value that is nested this deeply"
@@ -42,17 +49,27 @@ def decode(value: Value) -> Any:
     Raises:
         ValueEncodingError: the bytes are not JSON, or nested too deeply.
     """
-    if value.media_type == OCTET_STREAM:
+    media_type = value.media_type
+    if media_type == OCTET_STREAM:
         return value.data
-    if value.media_type not in JSON_TYPES:
+    if media_type not in JSON_TYPES:
         return value
+    data = value.data
     try:
-        return json.loads(value.data)
+        text = data.decode()
+        decoded, end = _DECODER.raw_decode(text)
+        # Blanks at an end, or an encoding other than UTF-8, are legal, rare, and for the whole parser to understand.
+        if end == len(text):
+            return decoded
+    except (ValueError, RecursionError):
+        pass  # the whole parser says what is wrong
+    try:
+        return json.loads(data)
     except RecursionError as error:
-        msg = f"cannot decode {len(value.data)} bytes of JSON: nested too deeply"
+        msg = f"cannot decode {len(data)} bytes of JSON: nested too deeply"
         raise ValueEncodingError(msg) from error
     except ValueError as error:
-        msg = f"cannot decode {len(value.data)} bytes of JSON: {error}"
+        msg = f"cannot decode {len(data)} bytes of JSON: {error}"
         raise ValueEncodingError(msg) from error
 
 

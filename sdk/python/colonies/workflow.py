@@ -83,6 +83,10 @@ class WorkflowRun:
         """Cancels everything in it that is not over."""
         await self._client.cancel_workflow(self.workflow_id)
 
+    async def retry(self) -> int:
+        """Takes everything in it that failed or was cancelled back to waiting; gives how many processes those were."""
+        return await self._client.retry_workflow(self.workflow_id)
+
     async def close(self) -> None:
         """Ends the connection; the workflow goes on."""
         await self._client.close()

@@ -6,6 +6,7 @@ from servicekit.bounds import Bounds
 MAX_GPU_KINDS = 100
 MAX_COUNT = 1_000_000
 MAX_LABELS = 100
+MAX_ACCEPTS = 32
 MAX_TYPES = 32
 MAX_FUNCTIONS = 1_000
 MAX_ARGUMENTS = 100
@@ -13,6 +14,14 @@ MAX_ENUM_VALUES = 100
 MAX_TEXT_BYTES = 4 * 1024
 MAX_NAME_BYTES = 256
 MAX_MODEL_BYTES = 128
+MAX_LABEL_VALUE_BYTES = 128
+
+# How many values each operator takes.
+VALUE_COUNTS = {
+    pb.LABEL_OPERATOR_EQUALS: (1, 1),
+    pb.LABEL_OPERATOR_IN: (1, 32),
+    pb.LABEL_OPERATOR_EXISTS: (0, 0),
+}
 
 
 def check_capabilities(bounds: Bounds, field: str, capabilities: pb.Capabilities) -> None:
@@ -32,6 +41,20 @@ def check_capabilities(bounds: Bounds, field: str, capabilities: pb.Capabilities
         for key, value in capabilities.labels.items():
             bounds.printable(f"{field}.labels", key, at_most=MAX_NAME_BYTES)
             bounds.printable(f"{field}.labels", value, at_most=MAX_NAME_BYTES, optional=True)
+    bounds.count(f"{field}.accepts", capabilities.accepts, at_most=MAX_ACCEPTS)
+    for index, requirement in enumerate(capabilities.accepts[:MAX_ACCEPTS]):
+        _check_requirement(bounds, f"{field}.accepts[{index}]", requirement)
+
+
+def _check_requirement(bounds: Bounds, field: str, requirement: pb.LabelRequirement) -> None:
+    bounds.name(f"{field}.key", requirement.key)
+    if requirement.operator not in VALUE_COUNTS:
+        bounds.refuse(f"{field}.operator", f"must be EQUALS, IN or EXISTS; got {int(requirement.operator)}")
+        return
+    at_least, at_most = VALUE_COUNTS[requirement.operator]
+    bounds.count(f"{field}.values", requirement.values, at_least=at_least, at_most=at_most)
+    for index, value in enumerate(requirement.values[:at_most]):
+        bounds.printable(f"{field}.values[{index}]", value, at_most=MAX_LABEL_VALUE_BYTES, optional=True)
 
 
 def check_function(bounds: Bounds, field: str, function: pb.Function) -> None:

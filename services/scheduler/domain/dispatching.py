@@ -1,23 +1,35 @@
-"""Dispatch: long polls, leases, heartbeats (I2, I5)."""
+"""Dispatch: long polls and streams of assignments, leases, heartbeats (I2, I5)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
 
 import structlog
 
+from servicekit.batching import GroupCommit
 from servicekit.clock import Clock, datetime_of
 from servicekit.drain import Drain
-from servicekit.failures import Failure, PermissionDenied
+from servicekit.failures import Failure, PermissionDenied, Unavailable
 from services.scheduler.domain import endings
 from services.scheduler.domain.aftermath import Aftermath
+from services.scheduler.domain.kin import Kin
 from services.scheduler.domain.ports import Executors, Heard, Queue, Tables, Waiter, Wakeups
-from services.scheduler.domain.records import Assigned, AttemptRef, ExecutorProfile
+from services.scheduler.domain.records import Assigned, AttemptRef, Begun, Changes, Claim, Claimed, ExecutorProfile
 from services.scheduler.domain.states import State
+from services.scheduler.domain.watermark import Steps
 
 log = structlog.get_logger()
 
 # A wake-up is a published message and can be lost: look again this often anyway.
 LOOK_AGAIN_S = 5.0
+# Attempts in one answer, and rows that are written together.
+MAX_ASSIGN = 100
+MAX_ROWS = 500
+NO_LIMIT = 0
+LATER = timedelta(milliseconds=100)
 
 
 class Dispatching:
@@ -32,6 +44,8 @@ class Dispatching:
         wakeups: Wakeups,
         executors: Executors,
         heard: Heard,
+        kin: Kin,
+        steps: Steps,
         drain: Drain,
         clock: Clock,
     ) -> None:
@@ -41,9 +55,17 @@ class Dispatching:
         self._wakeups = wakeups
         self._executors = executors
         self._heard = heard
+        self._kin = kin
+        self._steps = steps
         self._drain = drain
         self._clock = clock
-        self._giving_back: set[asyncio.Task[None]] = set()
+        self.group: GroupCommit[Claim, Begun] = GroupCommit(self._write, max_weight=MAX_ROWS)
+        self.assigned = 0
+        """How many attempts were given out."""
+        self.undone = 0
+        """How many claims came to nothing: the row said that the process was not ready, or somebody was at it."""
+        # The loop itself holds tasks weakly.
+        self._later: set[asyncio.Task[None]] = set()
 
     @property
     def lease_ms(self) -> int:
@@ -63,7 +85,7 @@ class Dispatching:
             while True:
                 # What changes from here on wakes us: nothing falls between looking and waiting.
                 waiter.look()
-                assigned = await self._claim_or_give_back(colony, executor, at_most)
+                assigned, _ = await self._claim_or_give_back(colony, executor, at_most)
                 waiter.got([one.live.place for one in assigned])
                 left = until - loop.time()
                 if assigned or left <= 0 or self._drain.started.is_set():
@@ -73,6 +95,37 @@ class Dispatching:
                     # What it may run has changed: it asks again, and waits for the right lanes.
                     return []
 
+    async def stream(self, colony: str, identity: str, max_in_flight: int) -> AsyncGenerator[list[Assigned]]:
+        """Keeps an executor filled up to so many open attempts, for ever; an empty list is a sign of life.
+
+        Raises:
+            PermissionDenied: the identity is no approved executor (any more).
+        """
+        await self._profile(colony, identity)
+        # At once, so that whoever opened it knows that it is open.
+        yield []
+        while not self._drain.started.is_set():
+            executor = await self._profile(colony, identity)
+            with self._wakeups.waiting(colony, executor, max_in_flight) as waiter:
+                while not self._drain.started.is_set() and await self._profile(colony, identity) == executor:
+                    waiter.look()
+                    assigned, full = await self._claim_or_give_back(colony, executor, MAX_ASSIGN, max_in_flight)
+                    waiter.got([one.live.place for one in assigned])
+                    if full or assigned:
+                        # Nothing can be taken until one of its attempts ends, or until these are written.
+                        waiter.step_aside()
+                    if assigned:
+                        try:
+                            yield assigned
+                        except GeneratorExit:
+                            # It was not written to its end, so the executor does not have it.
+                            self._after(self._give_back(colony, executor, assigned))
+                            raise
+                        if not full:
+                            continue
+                    if not await self._wait(waiter, LOOK_AGAIN_S):
+                        yield []
+
     async def _profile(self, colony: str, identity: str) -> ExecutorProfile:
         executor = await self._executors.get(colony, identity)
         if executor is None:
@@ -81,58 +134,118 @@ class Dispatching:
         self._heard.note(colony, identity)
         return executor
 
-    async def _wait(self, waiter: Waiter, seconds: float) -> None:
+    async def _wait(self, waiter: Waiter, seconds: float) -> bool:
+        """Whether there may be something new."""
+        if waiter.event.is_set():
+            return True
         woken = asyncio.ensure_future(waiter.event.wait())
         draining = asyncio.ensure_future(self._drain.started.wait())
         try:
-            await asyncio.wait((woken, draining), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((woken, draining), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return woken in done
         finally:
             woken.cancel()
             draining.cancel()
 
-    async def _claim_or_give_back(self, colony: str, executor: ExecutorProfile, at_most: int) -> list[Assigned]:
+    async def _claim_or_give_back(
+        self, colony: str, executor: ExecutorProfile, at_most: int, in_flight: int = NO_LIMIT
+    ) -> tuple[list[Assigned], bool]:
         """Claims to its end even if the caller goes away meanwhile; then what it got is given back at once."""
-        claiming = asyncio.ensure_future(self._claim(colony, executor, at_most))
+        claiming = asyncio.ensure_future(self._claim(colony, executor, at_most, in_flight))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            task = asyncio.create_task(self._give_back(colony, executor, claiming))
-            self._giving_back.add(task)
-            task.add_done_callback(self._giving_back.discard)
+            self._after(self._give_back_claimed(colony, executor, claiming))
             raise
 
-    async def _claim(self, colony: str, executor: ExecutorProfile, at_most: int) -> list[Assigned]:
+    async def _claim(self, colony: str, executor: ExecutorProfile, at_most: int, in_flight: int) -> tuple[list[Assigned], bool]:
+        """New attempts, and whether the executor has all that it may have."""
         # Members of lanes can be out of date; the row decides. If all were, there may be more behind them.
         while True:
-            claimed, intended = await self._queue.claim(colony, executor, at_most)
+            claimed, full = await self._queue.claim(colony, executor, at_most, in_flight)
             if not claimed:
-                return []
-            now = datetime_of(self._clock.now_ns())
-            assigned, left = await self._tables.assign(colony, executor, claimed, now)
-            if left:
-                # More than goes into one answer: back into their lanes.
-                await self._queue.accord(colony, await self._tables.lives(colony, left))
-            await self._aftermath.assigned(colony, [one.live for one in assigned], intended)
-            if assigned:
-                return assigned
+                return [], full
+            token = self._steps.begin()
+            try:
+                begun = await self.group.do(Claim(colony, executor, claimed), len(claimed))
+            except BaseException:
+                self._aftermath.doubt(colony, [one.id for one in claimed])
+                self._steps.end(token)
+                raise
+            self.assigned += len(begun.assigned)
+            self.undone += len(claimed) - len(begun.assigned)
+            # Those who got work need not wait until the queue has heard that they did.
+            self._after(self._confirm(colony, executor, claimed, begun, token))
+            if begun.assigned:
+                return begun.assigned, full and len(begun.assigned) == len(claimed)
 
-    async def _give_back(self, colony: str, executor: ExecutorProfile, claiming: "asyncio.Future[list[Assigned]]") -> None:
+    async def _write(self, claims: list[Claim]) -> Sequence[Begun]:
+        return await self._tables.assign(claims, datetime_of(self._clock.now_ns()))
+
+    async def _confirm(
+        self, colony: str, executor: ExecutorProfile, claimed: Sequence[Claimed], begun: Begun, token: object
+    ) -> None:
         try:
-            refs = [AttemptRef(one.live.id, one.live.attempt) for one in await claiming]
-            if not refs:
-                return
-            numbers = {ref.process_id: ref.number for ref in refs}
-            intended = await self._queue.intend(colony, list(numbers))
-            changes, _ = await self._tables.end(
-                colony,
-                refs,
-                lambda row, _prior: endings.give_back(row, numbers[row.id], executor.identity),
-                datetime_of(self._clock.now_ns()),
-            )
-            await self._aftermath.changed(colony, changes, intended)
-        except Failure as error:
-            # The leases run out and do the same, only later.
-            log.warning("could not give back what a vanished poll claimed", error=error.message)
+            lives = [one.live for one in begun.assigned]
+            self._aftermath.begun(colony, lives)
+            for live in lives:
+                if live.workflow_id is not None:
+                    self._kin.add(live.id)
+            ids = {live.id for live in lives}
+            undone = [one for one in claimed if one.id not in ids]
+            if unknown := await self._queue.confirm(colony, executor.identity, lives, undone):
+                # Over already, or the queue had given them up: their rows tell.
+                await self._aftermath.settle(colony, unknown)
+            if undone:
+                await self._put_back(colony, undone, set(begun.left))
+        except BaseException as error:
+            self._aftermath.doubt(colony, [one.id for one in claimed])
+            if not isinstance(error, Unavailable):
+                raise
+            log.warning("assigned, but the queue is still to be told", error=error.message)
+        finally:
+            self._steps.end(token)
+
+    async def _put_back(self, colony: str, undone: Sequence[Claimed], left: set[UUID]) -> None:
+        """Processes that were claimed and did not begin. Those that were too much for one answer are ready still; of others the
+        row tells: what somebody is at, or what is ahead of this replica's clock, is looked at again a little later.
+        """
+        ready = [live.place for live in await self._tables.lives(colony, [one.id for one in undone]) if live.is_ready]
+        later = datetime_of(self._clock.now_ns()) + LATER
+        places = [place if place.id in left else replace(place, not_before=place.not_before or later) for place in ready]
+        await self._queue.apply(colony, Changes(ready=places))
+
+    def _after(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def _give_back_claimed(
+        self, colony: str, executor: ExecutorProfile, claiming: "asyncio.Future[tuple[list[Assigned], bool]]"
+    ) -> None:
+        with suppress(Failure):  # then nothing was assigned, or it is in doubt and seen to
+            assigned, _ = await claiming
+            await self._give_back(colony, executor, assigned)
+
+    async def _give_back(self, colony: str, executor: ExecutorProfile, assigned: Sequence[Assigned]) -> None:
+        """Ends attempts that never reached their executor."""
+        if not assigned:
+            return
+        refs = [AttemptRef(one.live.id, one.live.attempt) for one in assigned]
+        numbers = {ref.process_id: ref.number for ref in refs}
+        with self._steps.under_way():
+            try:
+                changes, _ = await self._tables.end(
+                    colony,
+                    refs,
+                    lambda row: endings.give_back(row, numbers[row.id], executor.identity),
+                    datetime_of(self._clock.now_ns()),
+                )
+                await self._aftermath.changed(colony, changes)
+            except Failure as error:
+                # The offers run out and do the same, only later.
+                log.warning("could not give back what a vanished caller claimed", error=error.message)
+                self._aftermath.doubt(colony, list(numbers))
 
     async def heartbeat(self, colony: str, identity: str, refs: Sequence[AttemptRef]) -> list[tuple[AttemptRef, State]]:
         """Extends leases. Returns the attempts that the executor must drop, with the states of their processes."""

@@ -4,12 +4,13 @@ Each function returns the Ending to write, or None when what happened is of no c
 timers, repeated calls and late news are only hints to look at it.
 """
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from servicekit.failures import FailedPrecondition
-from services.scheduler.domain.records import Ending, Live, Over
+from services.scheduler.domain.records import AttemptRef, Ending, Live, Over
 from services.scheduler.domain.states import Outcome, Reason, State
 
 UNLIMITED = -1
@@ -25,6 +26,25 @@ class Closing:
     outputs: list[bytes] | None = None
     errors: tuple[str, ...] = ()
     retryable: bool = False
+
+    @property
+    def output_bytes(self) -> int:
+        """Of its outputs together."""
+        return sum(map(len, self.outputs)) if self.outputs else 0
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCall:
+    """One call's closes, all or none."""
+
+    colony: str
+    executor_id: str
+    closes: Mapping[AttemptRef, Closing]
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing but successes."""
+        return all(closing.successful for closing in self.closes.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +79,7 @@ def over_since(before: Sequence[Live], now: Sequence[Live]) -> list[Over]:
     ]
 
 
-def close(row: Live, number: int, executor_id: str, closing: Closing, prior: Prior | None) -> Ending | None:
+def close(row: Live, number: int, executor_id: str, closing: Closing, prior: Prior | None, now: datetime) -> Ending | None:
     """An executor closes its attempt. None: the same close was made before, and is accepted again.
 
     Raises:
@@ -72,29 +92,39 @@ def close(row: Live, number: int, executor_id: str, closing: Closing, prior: Pri
         raise superseded(row.id)
     if closing.successful:
         return Ending(row.id, State.SUCCESSFUL, Reason.CLOSED, executor_id, outcome=Outcome.SUCCESSFUL, outputs=closing.outputs)
-    return _failed_attempt(row, Outcome.FAILED, Reason.CLOSED, executor_id, list(closing.errors), retryable=closing.retryable)
+    return _failed_attempt(row, Outcome.FAILED, executor_id, list(closing.errors), now, retryable=closing.retryable)
 
 
-def withdraw_offer(row: Live, number: int) -> Ending | None:
+def require_same(before: Ending, ref: AttemptRef, row: Live, executor_id: str, closing: Closing) -> None:
+    """A close after another of the same process, made in the same moment, must be the same.
+
+    Raises:
+        FailedPrecondition: it is not.
+    """
+    wanted = Outcome.SUCCESSFUL if closing.successful else Outcome.FAILED
+    if not holds(row, ref.number, executor_id) or before.outcome is not wanted:
+        raise superseded(row.id)
+
+
+def withdraw_offer(row: Live, number: int, now: datetime) -> Ending | None:
     """The lease of an attempt is over that its executor never confirmed: it may never have got it, so no retry is counted.
 
     Not for ever: a function that kills its executor at once would look the same.
     """
     if row.state is not State.RUNNING or row.attempt != number:
         return None
-    uncounted = row.attempt - 1 - row.retries
-    if uncounted >= MAX_UNCONFIRMED:
-        return lose(row, number)
+    if row.undelivered >= MAX_UNCONFIRMED:
+        return lose(row, number, now)
     error = f"attempt {number} was not confirmed by executor {row.executor_name}"
     return Ending(row.id, State.WAITING, Reason.UNDELIVERED, "", outcome=Outcome.UNDELIVERED, errors=[error])
 
 
-def lose(row: Live, number: int) -> Ending | None:
+def lose(row: Live, number: int, now: datetime) -> Ending | None:
     """The lease of an attempt is over."""
     if row.state is not State.RUNNING or row.attempt != number:
         return None
     error = f"attempt {number} on executor {row.executor_name} was lost: no heartbeat within its lease"
-    return _failed_attempt(row, Outcome.LOST, Reason.LEASE_EXPIRED, "", [error], retryable=True)
+    return _failed_attempt(row, Outcome.LOST, "", [error], now, retryable=True)
 
 
 def time_out(row: Live, number: int, now: datetime) -> Ending | None:
@@ -103,7 +133,7 @@ def time_out(row: Live, number: int, now: datetime) -> Ending | None:
     if row.state is not State.RUNNING or row.attempt != number or deadline is None or now < deadline:
         return None
     error = f"attempt {number} on executor {row.executor_name} took longer than {row.max_exec_ms / 1000:g} s"
-    return _failed_attempt(row, Outcome.TIMED_OUT, Reason.MAX_EXEC_TIME, "", [error], retryable=True)
+    return _failed_attempt(row, Outcome.TIMED_OUT, "", [error], now, retryable=True)
 
 
 def wait_out(row: Live, now: datetime) -> Ending | None:
@@ -144,9 +174,44 @@ def cancel_open(row: Live, actor: str) -> Ending | None:
     return Ending(row.id, State.CANCELLED, Reason.CANCELLED, actor, outcome=outcome)
 
 
-def _failed_attempt(row: Live, outcome: Outcome, reason: Reason, actor: str, errors: list[str], *, retryable: bool) -> Ending:
-    if retryable and (row.max_retries == UNLIMITED or row.retries < row.max_retries):
+_REASONS = {
+    Outcome.FAILED: Reason.CLOSED,
+    Outcome.LOST: Reason.LEASE_EXPIRED,
+    Outcome.TIMED_OUT: Reason.MAX_EXEC_TIME,
+}
+
+
+def _failed_attempt(row: Live, outcome: Outcome, actor: str, errors: list[str], now: datetime, *, retryable: bool) -> Ending:
+    reason = _REASONS[outcome]
+    if not retryable or (row.max_retries != UNLIMITED and row.retries >= row.max_retries):
+        return Ending(row.id, State.FAILED, reason, actor, outcome=outcome, errors=errors)
+    return Ending(
+        row.id,
+        State.WAITING,
         # The ledger keeps why the attempt ended, not only that there will be another.
-        why = Reason.RETRIED if reason is Reason.CLOSED else reason
-        return Ending(row.id, State.WAITING, why, actor, outcome=outcome, counts_as_retry=True, errors=errors)
-    return Ending(row.id, State.FAILED, reason, actor, outcome=outcome, errors=errors)
+        Reason.RETRIED if reason is Reason.CLOSED else reason,
+        actor,
+        outcome=outcome,
+        counts_as_retry=True,
+        backoff_until=backoff_until(row, now),
+        errors=errors,
+    )
+
+
+def backoff_until(row: Live, now: datetime) -> datetime | None:
+    """When a process that is retried comes back into the queue; None for at once.
+
+    The n-th retry waits `first * factor^(n-1)`, at most `longest`, less a random part of up to `jitter`: so that what failed
+    together does not come back together.
+    """
+    if not row.backoff:
+        return None
+    first_ms, factor, longest_ms, jitter = row.backoff
+    # Beyond this no factor above 1 has not reached the longest wait, and floats would overflow.
+    steps = min(row.retries, 1_000)
+    try:
+        wait_ms = min(first_ms * factor**steps, longest_ms)
+    except OverflowError:
+        wait_ms = longest_ms
+    wait_ms *= 1 - jitter * random.random()  # noqa: S311 - spreads, and hides nothing
+    return now + timedelta(milliseconds=wait_ms)

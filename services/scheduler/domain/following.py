@@ -6,12 +6,14 @@ from typing import Protocol, TypeVar
 
 from servicekit.failures import NotFound
 from services.scheduler.domain.ports import Wakeups
-from services.scheduler.domain.views import EventView, LogSource, LogView, Position, Target
+from services.scheduler.domain.views import ColonyFilter, EventView, LogSource, LogView, Position, Target
 
 # A wake-up is a published message and can be lost: look again this often anyway, and show that the stream lives.
 LOOK_AGAIN_S = 5.0
 # Lines of a transaction are held back while an older one is open; that is a matter of milliseconds.
 UNSETTLED_PAUSE_S = 0.02
+# What happens in a workflow within this time is read together.
+GATHER_S = 0.02
 PAGE = 500
 
 V = TypeVar("V", LogView, EventView)
@@ -30,6 +32,16 @@ class Readers(Protocol):
 
     async def events_after(self, colony: str, target: Target, position: Position, limit: int) -> tuple[list[EventView], bool]:
         """Settled events after a position, and whether there are events that are not settled yet."""
+        ...
+
+    async def colony_events_after(
+        self, colony: str, wanted: ColonyFilter, position: Position, limit: int
+    ) -> tuple[list[EventView], Position, bool]:
+        """Settled events after a position that are wanted; up to where everything was looked at; and whether there is more."""
+        ...
+
+    async def now(self) -> Position:
+        """Before everything that is still to come."""
         ...
 
 
@@ -57,6 +69,33 @@ class Following:
         """
         return self._follow(colony, target, position, lambda at: self._readers.events_after(colony, target, at, PAGE))
 
+    async def colony_events(
+        self, colony: str, wanted: ColonyFilter, position: Position | None
+    ) -> AsyncIterator[tuple[Sequence[EventView], Position]]:
+        """State changes in a colony, with where the follower stands then, for ever; without a position, those from now on. No
+        events are a sign of life, or of many that were not wanted.
+        """
+        async with self._wakeups.following(colony, None) as news:
+            if position is None:
+                position = await self._readers.now()
+                # At once, so that the follower can go on from here whatever happens.
+                yield (), position
+            while True:
+                news.clear()
+                before = position
+                views, position, more = await self._readers.colony_events_after(colony, wanted, position, PAGE)
+                if views:
+                    yield views, position
+                if position != before:
+                    continue
+                if more:
+                    await asyncio.sleep(UNSETTLED_PAUSE_S)
+                    continue
+                try:
+                    await asyncio.wait_for(news.wait(), LOOK_AGAIN_S)
+                except TimeoutError:
+                    yield (), position
+
     async def _follow(
         self,
         colony: str,
@@ -64,7 +103,7 @@ class Following:
         position: Position,
         read: Callable[[Position], Awaitable[tuple[list[V], bool]]],
     ) -> AsyncIterator[Sequence[V]]:
-        with self._wakeups.following(str(target)) as news:
+        async with self._wakeups.following(colony, str(target)) as news:
             while True:
                 # News from here on wakes us: nothing falls between looking and waiting.
                 news.clear()
@@ -77,9 +116,10 @@ class Following:
                 if page:
                     position = page[-1].position
                     yield page
+                if len(page) == PAGE:
                     continue
                 if unsettled:
-                    await asyncio.sleep(UNSETTLED_PAUSE_S)
+                    await asyncio.sleep(0 if page else UNSETTLED_PAUSE_S)
                     continue
                 if not is_open:
                     return
@@ -87,3 +127,6 @@ class Following:
                     await asyncio.wait_for(news.wait(), LOOK_AGAIN_S)
                 except TimeoutError:
                     yield ()
+                else:
+                    if target.workflow_id is not None:
+                        await asyncio.sleep(GATHER_S)

@@ -2,21 +2,24 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
-from services.scheduler.domain.endings import Prior
+from services.scheduler.domain.endings import CloseCall
 from services.scheduler.domain.records import (
-    Assigned,
     AttemptRef,
+    Begun,
     Changes,
+    Claim,
+    Claimed,
     Ending,
     Entered,
     ExecutorProfile,
+    Family,
     Live,
     Over,
     Place,
@@ -24,20 +27,16 @@ from services.scheduler.domain.records import (
 )
 from services.scheduler.domain.states import State
 
-Decide: TypeAlias = Callable[[Live, Prior | None], Ending | None]
+Decide: TypeAlias = Callable[[Live], Ending | None]
 Allow: TypeAlias = Callable[[str], None]
-# What says where to look if a step gets lost between Postgres and the queue.
-Intention: TypeAlias = list[str]
 NO_ATTEMPT = 0
 
 
 class TimerKind(StrEnum):
     """What is due."""
 
-    SETTLE = "settle"
-    SUBMIT = "submit"
-    WORKFLOW = "workflow"
     WAIT = "wait"
+    READY = "ready"
     EXEC = "exec"
     LEASE = "lease"
     OFFER = "offer"
@@ -49,26 +48,46 @@ class Timer:
 
     member: str
     kind: TimerKind
-    process_id: UUID | None = None
-    workflow_id: UUID | None = None
+    process_id: UUID
     attempt: int = NO_ATTEMPT
-    actor: str = ""
-    request_id: str = ""
-    since_ms: int = 0
+    # When it is due again, if nobody takes care of it.
+    again_ms: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Over):
+    """An attempt that has a lease, or is on offer."""
+
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A replica that went silent. All that it began before its watermark was told to the queue; `passes` says how often what
+    came after was looked through already.
+    """
+
+    replica: str
+    watermark_ms: int
+    passes: int
 
 
 class Tables(Protocol):
     """The durable truth. Methods that change it return, as Changes, what the queue is still to be told."""
 
-    async def submit(self, submission: Submission) -> Entered: ...
+    async def submit(self, submissions: Sequence[Submission], at: datetime) -> Sequence[Entered | Exception]: ...
 
     async def request(self, colony: str, actor: str, request_id: str) -> Sequence[UUID]: ...
 
-    async def ping(self) -> None: ...
+    async def assign(self, claims: Sequence[Claim], at: datetime) -> list[Begun]: ...
 
-    async def assign(
-        self, colony: str, executor: ExecutorProfile, ids: Sequence[UUID], at: datetime
-    ) -> tuple[list[Assigned], list[UUID]]: ...
+    async def close_successes(self, calls: Sequence[CloseCall], at: datetime) -> tuple[set[int], dict[str, Changes]]: ...
+
+    async def close(
+        self, calls: Sequence[CloseCall], at: datetime, *, patient: bool
+    ) -> tuple[list[list[State] | Exception | None], Changes]: ...
+
+    async def ping(self) -> None: ...
 
     async def end(
         self,
@@ -81,7 +100,13 @@ class Tables(Protocol):
         skip_locked: bool = False,
     ) -> tuple[Changes, dict[UUID, State]]: ...
 
-    async def cancel_workflow(self, colony: str, workflow_id: UUID, allow: Allow, decide: Decide, at: datetime) -> Changes: ...
+    async def cancel_workflow(self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime) -> Changes: ...
+
+    async def retry_workflow(
+        self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime
+    ) -> tuple[int, Changes]: ...
+
+    async def add_children(self, family: Family) -> Sequence[UUID]: ...
 
     async def remove_process(self, colony: str, process_id: UUID, allow: Allow) -> None: ...
 
@@ -97,23 +122,23 @@ class Tables(Protocol):
 
     async def open_page(self, after: int, limit: int) -> list[Live]: ...
 
+    async def recent_page(self, since: datetime, after: UUID, limit: int) -> dict[str, list[UUID]]: ...
+
 
 class Queue(Protocol):
     """Lanes, leases, timers. Every method may raise Unavailable."""
 
     lease_ms: int
 
-    async def intend_submit(self, colony: str, actor: str, request_id: str) -> Intention: ...
+    async def apply(self, colony: str, changes: Changes) -> None: ...
 
-    async def intend(self, colony: str, process_ids: Sequence[UUID]) -> Intention: ...
+    async def claim(
+        self, colony: str, executor: ExecutorProfile, at_most: int, in_flight: int = 0
+    ) -> tuple[list[Claimed], bool]: ...
 
-    async def intend_workflow(self, colony: str, workflow_id: UUID) -> Intention: ...
-
-    async def apply(self, colony: str, changes: Changes, intended: Intention) -> None: ...
-
-    async def claim(self, colony: str, executor: ExecutorProfile, at_most: int) -> tuple[list[UUID], Intention]: ...
-
-    async def lease(self, colony: str, lives: Sequence[Live], intended: Intention) -> None: ...
+    async def confirm(
+        self, colony: str, executor_id: str, assigned: Sequence[Live], undone: Sequence[Claimed]
+    ) -> list[UUID]: ...
 
     async def extend(self, colony: str, refs: Sequence[AttemptRef], executor_id: str) -> list[AttemptRef]: ...
 
@@ -125,7 +150,7 @@ class Queue(Protocol):
 
     async def due(self, colony: str, at_most: int) -> list[Timer]: ...
 
-    async def done(self, colony: str, timers: Sequence[Timer], later: Sequence[Timer]) -> None: ...
+    async def done(self, colony: str, timers: Sequence[Timer], lives: Sequence[Live] = ()) -> None: ...
 
     async def was_looked_after(self) -> bool: ...
 
@@ -143,6 +168,20 @@ class Queue(Protocol):
 
     async def announce(self, colony: str, touched: Sequence[UUID]) -> None: ...
 
+    async def set_paused(self, colony: str, *, paused: bool) -> None: ...
+
+    async def is_paused(self, colony: str) -> bool: ...
+
+    async def held_page(self, colony: str, cursor: int, count: int) -> tuple[int, list[Held]]: ...
+
+    async def beat(self, replica: str, watermark_ms: int) -> list[Lost]: ...
+
+    async def recovered(self, lost: Lost) -> None: ...
+
+    async def leave(self, replica: str) -> None: ...
+
+    async def invalidate(self) -> None: ...
+
     async def forget(self, colony: str) -> None: ...
 
 
@@ -155,13 +194,15 @@ class Waiter(Protocol):
 
     def got(self, places: Sequence[Place]) -> None: ...
 
+    def step_aside(self) -> None: ...
+
 
 class Wakeups(Protocol):
     """Who waits in this replica."""
 
-    def waiting(self, colony: str, executor: ExecutorProfile) -> AbstractContextManager[Waiter]: ...
+    def waiting(self, colony: str, executor: ExecutorProfile, in_flight: int = 0) -> AbstractContextManager[Waiter]: ...
 
-    def following(self, one: str) -> AbstractContextManager[asyncio.Event]: ...
+    def following(self, colony: str, one: str | None) -> AbstractAsyncContextManager[asyncio.Event]: ...
 
 
 class Executors(Protocol):

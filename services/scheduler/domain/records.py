@@ -31,7 +31,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class NewProcess:
-    """A process about to be entered."""
+    """A process about to be entered. `pending_parents` are those that it waits for: with ANY_DONE, one."""
 
     id: UUID
     spec: Spec
@@ -55,6 +55,23 @@ class Submission:
     workflow_id: UUID | None = None
     label: str = ""
 
+    @property
+    def weight(self) -> int:
+        """How many rows it is worth when it is written; large specs count for several."""
+        size = sum([len(process.spec.body) for process in self.processes])
+        return len(self.processes) + len(self.edges) + size // (32 * 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Children that a running process adds to its workflow. `lasts`, unless empty, are those that take its place as parents of
+    the children that it has.
+    """
+
+    parent: "AttemptRef"
+    submission: Submission
+    lasts: list[UUID]
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -66,8 +83,22 @@ class Place:
     executor_type: str
     executor_names: tuple[str, ...]
     location: str
+    # What it needs beyond these (matching.Needs), as text.
+    needs: str
     priority_time: int
+    # The number that its next attempt will have.
+    attempt: int
     wait_deadline: datetime | None
+    # It backs off until then.
+    not_before: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A process that the queue gave out, and the number of the attempt that this is to become."""
+
+    id: UUID
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +114,18 @@ class Live:
     executor_type: str
     executor_names: tuple[str, ...]
     location: str
+    needs: str
     priority_time: int
     state: State
     pending_parents: int
     attempt: int
     retries: int
+    # How many attempts ended that may never have reached their executors; these are not counted as retries.
+    undelivered: int
     max_retries: int
+    # Of its retries: first wait in ms, factor, longest wait in ms, jitter; empty for no wait.
+    backoff: tuple[float, ...]
+    backoff_until: datetime | None
     max_wait_ms: int
     max_exec_ms: int
     executor_id: str
@@ -109,10 +146,17 @@ class Live:
 
     @property
     def wait_deadline(self) -> datetime | None:
-        """When it fails if it is still in the queue."""
-        if not self.max_wait_ms or self.ready_at is None:
-            return None
-        return self.ready_at + timedelta(milliseconds=self.max_wait_ms)
+        """When it fails if it is still in the queue. Its back-off, at the end of which it is ready, does not count."""
+        return None if self.ready_at is None else self.wait_deadline_from(self.ready_at)
+
+    def wait_deadline_from(self, ready_at: datetime) -> datetime | None:
+        """The same for a process that comes into the queue at that time."""
+        return ready_at + timedelta(milliseconds=self.max_wait_ms) if self.max_wait_ms else None
+
+    @property
+    def live_attempt(self) -> "Over":
+        """Its running attempt, as what is about to be over."""
+        return Over(self.id, self.attempt, self.executor_id)
 
     @property
     def exec_deadline(self) -> datetime | None:
@@ -131,8 +175,11 @@ class Live:
             self.executor_type,
             self.executor_names,
             self.location,
+            self.needs,
             self.priority_time,
+            self.attempt + 1,
             self.wait_deadline,
+            self.backoff_until,
         )
 
 
@@ -147,9 +194,20 @@ class Ending:
     # How the live attempt ended; LIVE when there is none.
     outcome: Outcome = Outcome.LIVE
     counts_as_retry: bool = False
+    # Set where it goes back to the queue only after a while.
+    backoff_until: datetime | None = None
     # None keeps what SetOutput stored.
     outputs: list[bytes] | None = None
     errors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """An attempt that has ended, and whose it was."""
+
+    process_id: UUID
+    number: int
+    executor_id: str
 
 
 @dataclass(slots=True)
@@ -158,12 +216,19 @@ class Changes:
 
     # Belong in their lanes now.
     ready: list[Place] = field(default_factory=list)
-    # Had a live attempt that is over.
-    released: list[Live] = field(default_factory=list)
+    # Attempts that are over.
+    released: list[Over] = field(default_factory=list)
     # Were in a lane and do not belong there any more.
     withdrawn: list[Place] = field(default_factory=list)
     # Have news for watchers: process ids and workflow ids.
     touched: set[UUID] = field(default_factory=set)
+
+    def add(self, other: "Changes") -> None:
+        """Takes in what another transaction changed after this one."""
+        self.ready += other.ready
+        self.released += other.released
+        self.withdrawn += other.withdrawn
+        self.touched |= other.touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +241,27 @@ class Entered:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutorProfile:
+    """What the registry says an approved executor may run."""
+
+    identity: str
+    name: str
+    executor_types: tuple[str, ...]
+    location: str
+    # What it offers and accepts (matching.Offer), as text.
+    offer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an executor got from the queue, and wants to begin."""
+
+    colony: str
+    executor: ExecutorProfile
+    claimed: Sequence[Claimed]
+
+
+@dataclass(frozen=True, slots=True)
 class Assigned:
     """A new attempt, as it goes out."""
 
@@ -184,23 +270,14 @@ class Assigned:
     inputs: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorProfile:
-    """What the registry says an approved executor may run."""
+@dataclass(slots=True)
+class Begun:
+    """What became of a claim: attempts, most urgent first, and processes that did not go into one answer with them. All others
+    were not ready, or somebody was at them.
+    """
 
-    identity: str
-    name: str
-    executor_types: tuple[str, ...]
-    location: str
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """An attempt that has ended, and whose it was."""
-
-    process_id: UUID
-    number: int
-    executor_id: str
+    assigned: list[Assigned] = field(default_factory=list)
+    left: list[UUID] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,4 +64,4 @@ class Reporting:
         """Adds log lines, and wakes who follows them."""
         self._heard.note(colony, executor_id)
         await self._reports.add_logs(colony, executor_id, executor_name, ref, lines, first_number)
-        await self._aftermath.changed(colony, Changes(touched={ref.process_id}), [])
+        await self._aftermath.changed(colony, Changes(touched={ref.process_id}))

@@ -5,6 +5,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 
+class ParentPolicy(IntEnum):
+    """When a process with parents may run; numbers as in the tables and in the protos."""
+
+    ALL_SUCCESSFUL = 1
+    ALL_DONE = 2
+    ANY_DONE = 3
+
+
 class Selector(IntEnum):
     """Which of the parent's outputs an edge carries; numbers as in the tables."""
 
@@ -43,4 +51,10 @@ class Spec:
     max_exec_ms: int = 0
     # -1 = for ever.
     max_retries: int = 0
+    # What it needs of an executor beyond type, names and location (matching.Needs), as text.
+    needs: str = ""
+    # First wait in ms, factor, longest wait in ms, jitter; empty for no wait before retries.
+    backoff: tuple[float, ...] = ()
+    parent_policy: ParentPolicy = ParentPolicy.ALL_SUCCESSFUL
+    channels: tuple[str, ...] = ()
     dependencies: Sequence[Dependency] = field(default_factory=tuple)

@@ -27,6 +27,9 @@ LEGAL: Final = frozenset(
         (State.RUNNING, State.SUCCESSFUL),
         (State.RUNNING, State.FAILED),
         (State.RUNNING, State.CANCELLED),
+        # Only when a whole workflow is taken up again.
+        (State.FAILED, State.WAITING),
+        (State.CANCELLED, State.WAITING),
     }
 )
 
@@ -55,6 +58,7 @@ class Reason(StrEnum):
     MAX_WAIT_TIME = "MAX_WAIT_TIME"
     UNDELIVERED = "UNDELIVERED"
     CANCELLED = "CANCELLED"
+    RETRY_REQUESTED = "RETRY_REQUESTED"
     PARENT_FAILED = "PARENT_FAILED"
     PARENT_CANCELLED = "PARENT_CANCELLED"
     MISSING_OUTPUT = "MISSING_OUTPUT"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from services.scheduler.domain.records import Live
@@ -150,6 +151,15 @@ class WorkflowFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class ColonyFilter:
+    """Which changes of a colony are followed; None lets everything through."""
+
+    executor_types: Sequence[str] | None
+    labels: Sequence[str] | None
+    states: Sequence[State] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """What is followed: one process, or one workflow."""
 
@@ -166,3 +176,23 @@ class LogSource:
 
     process_id: UUID | None = None
     executor_name: str | None = None
+
+
+class Reads(Protocol):
+    """What is read straight from the tables."""
+
+    async def process(self, colony: str, process_id: UUID) -> ProcessView: ...
+
+    async def processes(self, colony: str, where: ProcessFilter) -> list[ProcessView]: ...
+
+    async def history(self, colony: str, process_id: UUID) -> tuple[list[AttemptView], list[TransitionView]]: ...
+
+    async def attributes(self, colony: str, process_id: UUID) -> tuple[bytes, list[AttributeView]]: ...
+
+    async def workflow(self, colony: str, workflow_id: UUID) -> WorkflowView: ...
+
+    async def workflows(self, colony: str, where: WorkflowFilter) -> list[WorkflowView]: ...
+
+    async def logs_after(
+        self, colony: str, source: LogSource, position: Position, limit: int
+    ) -> tuple[list[LogView], bool]: ...

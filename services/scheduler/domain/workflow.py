@@ -2,10 +2,11 @@
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from servicekit.bounds import shown
 from servicekit.failures import InvalidArgument, Violation
-from services.scheduler.domain.spec import Spec
+from services.scheduler.domain.spec import Dependency, Spec
 
 SHOWN_NODES = 10
 
@@ -81,3 +82,45 @@ def _cycle_from(start: int, parents: Sequence[Sequence[int]], missing: Sequence[
         walk.append(node)
         node = next(parent for parent in parents[node] if missing[parent] > 0)
     return walk[seen[node] :][::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """New nodes below a running one. Of each the parents, as positions or None for the running one, with their edges; `lasts`
+    are those that no other new node waits for.
+    """
+
+    parents: list[list[tuple[int | None, Dependency]]]
+    lasts: list[int]
+
+
+def below(running: str, nodes: Sequence[Spec], *, field: str) -> Below:
+    """How new nodes hang together, and which of them hang on the running node.
+
+    Args:
+        running: name of the running node.
+        nodes: the new ones; one without dependencies depends on the running one.
+        field: path of the nodes in the request, for errors.
+
+    Raises:
+        InvalidArgument: as parents_of; or a new node has the running one's name.
+    """
+    named = [
+        Violation(f"{field}[{position}].node_name", f"must be unique; {shown(running)} is the running process")
+        for position, node in enumerate(nodes)
+        if node.node_name == running
+    ]
+    if named:
+        raise InvalidArgument(named)
+    root = Spec(func_name="", executor_type="", body=b"", node_name=running)
+    rooted = [node if node.dependencies else replace(node, dependencies=(Dependency(running),)) for node in nodes]
+    # The running one comes last, so that positions, and with them the paths in errors, stay those of the request.
+    parents = parents_of([*rooted, root], field=field)[:-1]
+    awaited = {parent for mine in parents for parent in mine}
+    return Below(
+        [
+            [(None if parent == len(nodes) else parent, edge) for parent, edge in zip(mine, node.dependencies, strict=True)]
+            for mine, node in zip(parents, rooted, strict=True)
+        ],
+        [position for position in range(len(nodes)) if position not in awaited],
+    )

@@ -1,137 +1,115 @@
 """The queue in Redis: what is ready, what is leased, what is due. Everything here can be rebuilt from the tables."""
 
-import asyncio
-import json
-from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
-from uuid import UUID, uuid4
+from functools import lru_cache
+from typing import Final
+from uuid import UUID
 
 from redis.asyncio import Redis
 
-from servicekit.clock import Clock, unix_ms
+from servicekit.clock import Clock
 from servicekit.redis import Script, translated
-from services.scheduler.domain.ports import Intention, Timer, TimerKind
-from services.scheduler.domain.priority import process_of
-from services.scheduler.domain.records import AttemptRef, Changes, ExecutorProfile, Live, Over, Place
+from services.scheduler.domain.matching import Offer
+from services.scheduler.domain.ports import Held, Timer, TimerKind
+from services.scheduler.domain.records import AttemptRef, Changes, Claimed, ExecutorProfile, Live, Over, Place
 from services.scheduler.domain.states import State
 from services.scheduler.queue import keys
+from services.scheduler.queue.epoch import Epoch
+from services.scheduler.queue.replicas import Replicas
+from services.scheduler.queue.steps import Steps
+from services.scheduler.queue.wakeups import Wakeups
 
-SCRIPTS = "services.scheduler.queue.scripts"
-# How long a step may take from its first touch of Redis to its last, before somebody looks whether it got lost half-way.
-SETTLE_MS = 3_000
-# A step that was found half-way is looked at again after this long: its transaction may have been open still.
-SETTLE_AGAIN_MS = 15_000
-# A rebuild by a replica that died is taken up by another one after this long; each page renews it.
-REBUILD_LOCK_MS = 3_000
-# If no replica looked after the queue for this long, leases that ran out meanwhile get a grace.
-TICKED_MS = 5_000
+SCRIPTS: Final = "services.scheduler.queue.scripts"
+# How long a claim may take to be recorded before somebody looks what became of it.
+CLAIM_MS = 3_000
+# A timer that was handed out comes again after this long, unless it is done.
+AGAIN_MS = 3_000
+KINDS: Final = frozenset(TimerKind)
+# Of an executor that offers nothing in particular.
+NO_OFFER = Offer().text
+# What claim.lua notes beside the sums.
+SHORT_OF_ROOM = "w"
 
-Sketch = dict[str, list[Any]]
 
+class Queue(Epoch, Replicas):
+    """Lanes, timers, loads, the epoch and the replicas."""
 
-class Queue:
-    """Lanes, timers and the epoch."""
-
-    def __init__(self, redis: "Redis", clock: Clock, *, lease_ms: int) -> None:
-        self._redis = redis
-        self._clock = clock
+    def __init__(self, redis: "Redis", clock: Clock, wakeups: Wakeups, *, lease_ms: int) -> None:
+        Epoch.__init__(self, redis)
+        Replicas.__init__(self, redis, clock)
+        self._wakeups = wakeups
         self.lease_ms = lease_ms
         self._claim = Script(redis, SCRIPTS, "claim.lua")
         self._settle = Script(redis, SCRIPTS, "settle.lua")
         self._extend = Script(redis, SCRIPTS, "extend.lua")
         self._due = Script(redis, SCRIPTS, "due.lua")
         self._grace = Script(redis, SCRIPTS, "grace.lua")
-        self._forget_attempts = Script(redis, SCRIPTS, "forget_attempts.lua")
-        self._rebuild = Script(redis, SCRIPTS, "rebuild.lua")
-
         # Colonies that are known to be in the set of those with timers; each look at the set corrects it (colonies).
         self._timed: set[str] = set()
+        # Of these, what the last look did not find.
+        self._missed: set[str] = set()
 
-    def _now_ms(self) -> int:
-        return self._clock.now_ns() // 1_000_000
-
-    async def intend_submit(self, colony: str, actor: str, request_id: str) -> Intention:
-        """Before a submit: should the queue not be told of its commit, this says where to look.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        return await self._intend(colony, [keys.submit_timer(actor, request_id, self._now_ms())])
-
-    async def intend(self, colony: str, process_ids: Sequence[UUID]) -> Intention:
-        """Before a transaction that changes these processes, as for a submit.
+    async def apply(self, colony: str, changes: Changes) -> None:
+        """After a commit: what it changed. Doing it again, or late, does no harm.
 
         Raises:
             Unavailable: Redis does not answer.
         """
-        since = self._now_ms()
-        return await self._intend(colony, [keys.settle_timer(process_id, since) for process_id in process_ids])
-
-    async def intend_workflow(self, colony: str, workflow_id: UUID) -> Intention:
-        """Before a transaction that changes a whole workflow, as for a submit.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        return await self._intend(colony, [keys.workflow_timer(workflow_id, self._now_ms())])
-
-    async def _intend(self, colony: str, timers: Intention) -> Intention:
-        at = self._now_ms() + SETTLE_MS
-        await self._run(colony, {"arm": [[timer, at] for timer in timers]})
-        return timers
-
-    async def apply(self, colony: str, changes: Changes, intended: Intention) -> None:
-        """After a commit: what it changed, and the end of the intention.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        sketch: Sketch = defaultdict(list)
-        sketch["disarm"] += intended
-        for live in changes.released:
-            sketch["disarm"] += _attempt_timers(live.id, live.attempt, live.executor_id)
+        steps = Steps(self._now_ms())
+        for over in changes.released:
+            self._release(steps, colony, over)
         for place in changes.withdrawn:
-            _withdraw(sketch, place)
-        _enqueue(sketch, changes.ready)
-        sketch["news"] += map(str, changes.touched)
-        await self._run(colony, sketch)
+            steps.withdraw(place)
+        steps.enqueue(changes.ready)
+        steps.news += map(str, changes.touched)
+        # Nobody follows what has only just been submitted, but for those who follow everything.
+        steps.has_changed = bool(changes.ready)
+        await self._run_steps(colony, steps)
+        for executor_id in {over.executor_id for over in changes.released}:
+            self._wakeups.freed(colony, executor_id)
 
-    async def claim(self, colony: str, executor: ExecutorProfile, at_most: int) -> tuple[list[UUID], Intention]:
-        """Takes the most urgent processes that an executor may run out of their lanes.
+    def _release(self, steps: Steps, colony: str, over: Over) -> None:
+        announce = not self._wakeups.is_here(colony, over.executor_id)
+        steps.release(over.process_id, over.number, over.executor_id, announce=announce)
+
+    async def claim(
+        self, colony: str, executor: ExecutorProfile, at_most: int, in_flight: int = 0
+    ) -> tuple[list[Claimed], bool]:
+        """Takes the most urgent processes that an executor may run and has room for out of their lanes, and puts them on
+        offer to it for CLAIM_MS. Its open attempts do not come to more than `in_flight` (0: no bound); returns also whether it
+        has so many now. Nothing while paused.
 
         Raises:
             Unavailable: Redis does not answer.
         """
-        now = self._now_ms()
-        members: list[str] = await self._claim(
-            [keys.timers(colony), *keys.executor_indexes(colony, executor)],
-            [keys.prefix(colony), executor.location, at_most, now + SETTLE_MS, now],
+        until = self._now_ms() + CLAIM_MS
+        offer = executor.offer or NO_OFFER
+        await self._note_timed(colony)
+        full, *members = await self._claim(
+            _claim_keys(colony, executor), [keys.prefix(colony), executor.identity, offer, at_most, in_flight, until]
         )
-        ids = [UUID(process_of(member)) for member in members]
-        return ids, [keys.settle_timer(process_id, now) for process_id in ids]
+        return [keys.claimed(member) for member in members], bool(full)
 
-    async def lease(self, colony: str, lives: Sequence[Live], intended: Intention) -> None:
-        """After attempts were recorded: they are on offer, their time limits begin, and the claim's own timers end.
+    async def confirm(self, colony: str, executor_id: str, assigned: Sequence[Live], undone: Sequence[Claimed]) -> list[UUID]:
+        """After a claim was recorded: the attempts are on offer for a whole lease and their time limits begin; those that were
+        not recorded are nobody's. Heartbeats and closes of these attempts may have come first. Returns the processes whose
+        attempts have neither offer nor lease any more: they are over, or their offers ran out before.
 
         Raises:
             Unavailable: Redis does not answer.
         """
-        sketch: Sketch = defaultdict(list)
-        sketch["disarm"] += intended
-        for live in lives:
-            _disarm_wait(sketch, live.id, live.wait_deadline)
-            self._offer(sketch, live)
-            sketch["news"] += [str(one) for one in (live.id, live.workflow_id) if one is not None]
-        await self._run(colony, sketch)
-
-    def _offer(self, sketch: Sketch, live: Live) -> None:
+        steps = Steps(self._now_ms())
         until = self._now_ms() + self.lease_ms
-        offer = keys.offer_timer(live.id, live.attempt, live.executor_id)
-        sketch["offer"].append([offer, keys.lease_timer(live.id, live.attempt, live.executor_id), until])
-        if (deadline := live.exec_deadline) is not None:
-            sketch["keep"].append([keys.exec_timer(live.id, live.attempt), _timer_ms(deadline)])
+        for live in assigned:
+            steps.disarm_wait(live.id, live.wait_deadline)
+            steps.confirm(live, until)
+            steps.news += [str(one) for one in (live.id, live.workflow_id) if one is not None]
+        for claimed in undone:
+            self._release(steps, colony, Over(claimed.id, claimed.attempt, executor_id))
+        unknown = await self._run_steps(colony, steps)
+        if undone:
+            self._wakeups.freed(colony, executor_id)
+        return [UUID(attempt.partition("|")[0]) for attempt in unknown]
 
     async def extend(self, colony: str, refs: Sequence[AttemptRef], executor_id: str) -> list[AttemptRef]:
         """Extends leases; returns the attempts that have none.
@@ -139,29 +117,31 @@ class Queue:
         Raises:
             Unavailable: Redis does not answer.
         """
-        timers = [
-            timer(ref.process_id, ref.number, executor_id) for ref in refs for timer in (keys.lease_timer, keys.offer_timer)
-        ]
-        missing = await self._extend([keys.timers(colony)], [self._now_ms() + self.lease_ms, *timers])
+        attempts = [keys.attempt_of(ref.process_id, ref.number, executor_id) for ref in refs]
+        missing = await self._extend([keys.timers(colony)], [self._now_ms() + self.lease_ms, *attempts])
         return [refs[position - 1] for position in missing]
 
     async def accord(self, colony: str, lives: Sequence[Live], over: Sequence[Over] = ()) -> None:
         """Makes the queue say what these rows say. Leases that are there keep their time; attempts that have none are on offer;
-        those that are over lose theirs, so that the next heartbeat tells their executors.
+        those that are over lose theirs, so that the next heartbeat tells their executors. A lane may keep what its row says is
+        not ready: whoever claims it learns that from the row.
 
         Raises:
             Unavailable: Redis does not answer.
         """
-        sketch: Sketch = defaultdict(list)
+        steps = Steps(self._now_ms())
+        until = self._now_ms() + self.lease_ms
         for attempt in over:
-            sketch["disarm"] += _attempt_timers(attempt.process_id, attempt.number, attempt.executor_id)
-        _enqueue(sketch, [live.place for live in lives if live.is_ready])
+            self._release(steps, colony, attempt)
+        steps.enqueue([live.place for live in lives if live.is_ready])
         for live in lives:
             if live.state is State.RUNNING:
-                self._offer(sketch, live)
+                steps.offer(live, until)
         # What was learnt of the colonies with timers may have been lost with the server: here it is told again, always.
         self._timed.discard(colony)
-        await self._run(colony, sketch)
+        await self._run_steps(colony, steps)
+        for executor_id in {attempt.executor_id for attempt in over}:
+            self._wakeups.freed(colony, executor_id)
 
     async def renew(self, colony: str, lives: Sequence[Live]) -> None:
         """Gives these attempts, which their executor holds, new leases.
@@ -169,9 +149,10 @@ class Queue:
         Raises:
             Unavailable: Redis does not answer.
         """
-        until = self._now_ms() + self.lease_ms
-        leases = [[keys.lease_timer(live.id, live.attempt, live.executor_id), until] for live in lives]
-        await self._run(colony, {"arm": leases})
+        steps = Steps(self._now_ms())
+        for live in lives:
+            steps.lease(live, self._now_ms() + self.lease_ms)
+        await self._run_steps(colony, steps)
 
     async def colonies(self) -> list[str]:
         """The colonies that have, or once had, timers.
@@ -181,8 +162,15 @@ class Queue:
         """
         with translated():
             names = {str(name) for name in await self._redis.smembers(keys.TIMED)}
-        # With the server, or with another replica that forgot a removed colony, the set may have lost some.
-        self._timed &= names
+            # With the server, or with another replica that forgot a removed colony, the set may have lost some. Those may have
+            # got timers since, told by this replica, which knew nothing of the loss: in the very moment of this look even.
+            missing = self._timed - names
+            self._timed &= names
+            for colony in (missing | self._missed) - names:
+                if await self._redis.exists(keys.timers(colony)):
+                    await self._redis.sadd(keys.TIMED, colony)
+                    names.add(colony)
+            self._missed = missing
         return sorted(names)
 
     async def due(self, colony: str, at_most: int) -> list[Timer]:
@@ -192,38 +180,30 @@ class Queue:
             Unavailable: Redis does not answer.
         """
         now = self._now_ms()
-        timers = await self._due([keys.timers(colony)], [now, now + SETTLE_MS, at_most])
-        return [_parsed(timer) for timer in timers]
+        # Half a millisecond, which no other timer has: `done` tells by it whether a timer was set anew meanwhile.
+        again = now + AGAIN_MS + 0.5
+        timers = await self._due([keys.timers(colony)], [now, str(again), at_most])
+        return [_parsed(timer, again) for timer in timers if timer.partition("|")[0] in KINDS]
 
-    async def done(self, colony: str, timers: Sequence[Timer], later: Sequence[Timer]) -> None:
-        """Takes away timers that were taken care of; `later` are to be looked at again, but not soon.
-
-        None of them can have been set anew meanwhile: their names hold the attempt, the deadline or the time they are for.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        at = self._now_ms() + SETTLE_AGAIN_MS
-        sketch: Sketch = {"disarm": [timer.member for timer in timers], "arm": [[timer.member, at] for timer in later]}
-        await self._run(colony, sketch)
-
-    async def was_looked_after(self) -> bool:
-        """Whether some replica looked after the queue a moment ago.
+    async def done(self, colony: str, timers: Sequence[Timer], lives: Sequence[Live] = ()) -> None:
+        """Takes away timers that were taken care of, unless they were set anew meanwhile: an offer, when its claim was recorded
+        late. Attempts whose leases or offers are among them are over, and let go. In the same step those of `lives` that are
+        ready go into their lanes.
 
         Raises:
             Unavailable: Redis does not answer.
         """
-        with translated():
-            return bool(await self._redis.exists(keys.TICKED))
-
-    async def looked_after(self) -> None:
-        """Somebody looks after the queue.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        with translated():
-            await self._redis.set(keys.TICKED, "", px=TICKED_MS)
+        steps = Steps(self._now_ms())
+        executors = set()
+        for timer in timers:
+            executor_id = timer.member.rpartition("|")[2] if timer.kind in {TimerKind.LEASE, TimerKind.OFFER} else ""
+            if executor_id:
+                executors.add(executor_id)
+            steps.finish(timer, executor_id, announce=not self._wakeups.is_here(colony, executor_id))
+        steps.enqueue([live.place for live in lives if live.is_ready])
+        await self._run_steps(colony, steps)
+        for executor_id in executors:
+            self._wakeups.freed(colony, executor_id)
 
     async def grace(self, colony: str) -> int:
         """No lease ends before a whole lease from now; returns how many were extended.
@@ -233,48 +213,6 @@ class Queue:
         """
         return int(await self._grace([keys.timers(colony)], [self._now_ms() + self.lease_ms]))
 
-    async def is_current(self) -> bool:
-        """Whether the queue was built in this very run of the Redis server.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        with translated():
-            run, epoch = await asyncio.gather(self._run_id(), self._redis.get(keys.EPOCH))
-        return bool(epoch == run)
-
-    async def begin_rebuild(self) -> str | None:
-        """A token to go on with a rebuild, or None: another replica is at it. Attempts are forgotten, to be read anew.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        token = uuid4().hex
-        with translated():
-            if not await self._redis.set(keys.REBUILDING, token, nx=True, px=REBUILD_LOCK_MS):
-                return None
-        for colony in await self.colonies():
-            await self._forget_attempts([keys.timers(colony)], [])
-        return token
-
-    async def go_on_rebuilding(self, token: str) -> bool:
-        """Whether a rebuild is still this replica's; if not, Redis was lost again or another one took over.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        return bool(await self._rebuild([keys.REBUILDING, keys.EPOCH], [token, REBUILD_LOCK_MS, ""]))
-
-    async def finish_rebuild(self, token: str) -> bool:
-        """Declares the queue rebuilt in this run of the server, if nothing was lost since the rebuild began.
-
-        Raises:
-            Unavailable: Redis does not answer.
-        """
-        with translated():
-            run = await self._run_id()
-        return bool(await self._rebuild([keys.REBUILDING, keys.EPOCH], [token, REBUILD_LOCK_MS, run]))
-
     async def announce(self, colony: str, touched: Sequence[UUID]) -> None:
         """Tells followers in all replicas that these processes and workflows have news.
 
@@ -282,8 +220,82 @@ class Queue:
             Unavailable: Redis does not answer.
         """
         if touched:
-            with translated():
-                await self._redis.publish(keys.CHANGED_CHANNEL + colony, "\n".join(str(one) for one in touched))
+            steps = Steps(self._now_ms())
+            steps.news += map(str, touched)
+            await self._run_steps(colony, steps)
+
+    async def set_paused(self, colony: str, *, paused: bool) -> None:
+        """While a colony is paused nothing of it is given out; afterwards everyone who waits in it looks once. Setting what is
+        set does nothing.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            if paused:
+                await self._redis.set(keys.paused(colony), "1")
+                return
+            if not await self._redis.delete(keys.paused(colony)):
+                return
+            await self._redis.publish(keys.READY_CHANNEL + colony, f"{self._wakeups.replica}\n{keys.ANY}\n")
+        self._wakeups.wake_colony(colony)
+
+    async def is_paused(self, colony: str) -> bool:
+        """Whether nothing of a colony is given out.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            return bool(await self._redis.exists(keys.paused(colony)))
+
+    async def position(self, colony: str, place: Place) -> tuple[int, int]:
+        """How many come before a process in its lane (-1: it is not there), and how long the lane is.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        key = keys.lane_key(colony, keys.lane(place))
+        with translated():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.zrank(key, keys.member(place)[1])
+                pipeline.zcard(key)
+                rank, length = await pipeline.execute()
+        return (-1 if rank is None else int(rank)), int(length)
+
+    async def loads(self, colony: str, identities: Sequence[str]) -> dict[str, tuple[dict[str, int], int]]:
+        """What executors' open attempts use, by fields as in claim.lua, and how many there are.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for identity in identities:
+                    pipeline.hgetall(keys.load(colony, identity))
+                    pipeline.hlen(keys.held(colony, identity))
+                found = iter(await pipeline.execute())
+        loads: dict[str, tuple[dict[str, int], int]] = {}
+        for identity, fields, count in zip(identities, found, found, strict=True):
+            load = {str(field): int(value) for field, value in fields.items() if field != SHORT_OF_ROOM}
+            loads[identity] = (load, int(count))
+        return loads
+
+    async def held_page(self, colony: str, cursor: int, count: int) -> tuple[int, list[Held]]:
+        """Attempts that have a lease or an offer, from about `count` timers, and where to go on: begin at 0, end at 0. Every
+        attempt that has one all the while is named, maybe twice.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with translated():
+            following, entries = await self._redis.zscan(keys.timers(colony), cursor, count=count)
+        found = []
+        for member, _ in entries:
+            kind, process_id, *rest = str(member).split("|")
+            if kind in {TimerKind.LEASE, TimerKind.OFFER}:
+                found.append(Held(UUID(process_id), int(rest[0]), rest[1], kind == TimerKind.LEASE))
+        return int(following), found
 
     async def forget(self, colony: str) -> None:
         """Deletes all keys of a removed colony.
@@ -293,75 +305,49 @@ class Queue:
         """
         with translated():
             async for key in self._redis.scan_iter(match=_escaped(keys.prefix(colony)) + "*", count=1_000):
-                await self._redis.delete(key)
+                await self._redis.unlink(key)
             await self._redis.srem(keys.TIMED, colony)
         self._timed.discard(colony)
 
-    async def _run_id(self) -> str:
-        info: dict[str, Any] = await self._redis.info("server")
-        return str(info["run_id"])
-
-    async def _run(self, colony: str, sketch: Sketch) -> None:
-        arguments = [keys.prefix(colony), colony, json.dumps({part: items for part, items in sketch.items() if items})]
-        with translated():
-            if colony not in self._timed:
+    async def _note_timed(self, colony: str) -> None:
+        if colony not in self._timed:
+            with translated():
                 await self._redis.sadd(keys.TIMED, colony)
-                self._timed.add(colony)
-            await self._settle([keys.timers(colony)], arguments)
+            self._timed.add(colony)
+
+    async def _run_steps(self, colony: str, steps: Steps) -> list[str]:
+        lanes = steps.lanes()
+        absorbed = self._wakeups.absorbable(colony, lanes)
+        arguments = steps.arguments(absorbed)
+        if not arguments:
+            return []
+        await self._note_timed(colony)
+        grown, unknown = await self._settle(
+            [keys.timers(colony)], [keys.prefix(colony), colony, self._wakeups.replica, *arguments]
+        )
+        for (lane, _), new, taken in zip(lanes, grown, absorbed, strict=True):
+            self._wakeups.wake(colony, lane, new, taken)
+        if steps.has_news:
+            self._wakeups.news(colony, steps.news)
+        return list(unknown)
 
 
-def _parsed(member: str) -> Timer:
-    kind, *parts = member.split("|")
-    match kind:
-        case TimerKind.SETTLE:
-            return Timer(member, TimerKind.SETTLE, process_id=UUID(parts[0]), since_ms=int(parts[1]))
-        case TimerKind.SUBMIT:
-            # A request id may hold the separator.
-            request_id = "|".join(parts[1:-1])
-            return Timer(member, TimerKind.SUBMIT, actor=parts[0], request_id=request_id, since_ms=int(parts[-1]))
-        case TimerKind.WORKFLOW:
-            return Timer(member, TimerKind.WORKFLOW, workflow_id=UUID(parts[0]), since_ms=int(parts[1]))
-        case TimerKind.WAIT:
-            return Timer(member, TimerKind.WAIT, process_id=UUID(parts[0]))
-        case _:
-            return Timer(member, TimerKind(kind), process_id=UUID(parts[0]), attempt=int(parts[1]))
+@lru_cache(maxsize=4_096)
+def _claim_keys(colony: str, executor: ExecutorProfile) -> tuple[str, ...]:
+    return (
+        keys.timers(colony),
+        keys.paused(colony),
+        keys.held(colony, executor.identity),
+        keys.load(colony, executor.identity),
+        *keys.executor_indexes(colony, executor),
+    )
+
+
+def _parsed(member: str, again_ms: float) -> Timer:
+    kind, process_id, *rest = member.split("|")
+    attempt = int(rest[0]) if kind in {TimerKind.EXEC, TimerKind.LEASE, TimerKind.OFFER} else 0
+    return Timer(member, TimerKind(kind), UUID(process_id), attempt, again_ms)
 
 
 def _escaped(pattern: str) -> str:
     return "".join(f"\\{character}" if character in "*?[]\\" else character for character in pattern)
-
-
-def _timer_ms(moment: datetime) -> int:
-    """A deadline for a timer: rounded up, so that a timer never fires before its deadline."""
-    return unix_ms(moment) + 1
-
-
-def _withdraw(sketch: Sketch, place: Place) -> None:
-    sketch["withdraw"].append([keys.lane(place), keys.indexes(place), keys.member(place)[1]])
-    _disarm_wait(sketch, place.id, place.wait_deadline)
-
-
-def _disarm_wait(sketch: Sketch, process_id: UUID, deadline: datetime | None) -> None:
-    if deadline is not None:
-        sketch["disarm"].append(keys.wait_timer(process_id, unix_ms(deadline)))
-
-
-def _attempt_timers(process_id: UUID, number: int, executor_id: str) -> list[str]:
-    return [
-        keys.lease_timer(process_id, number, executor_id),
-        keys.offer_timer(process_id, number, executor_id),
-        keys.exec_timer(process_id, number),
-    ]
-
-
-def _enqueue(sketch: Sketch, places: Sequence[Place]) -> None:
-    lanes: dict[str, tuple[list[str], list[str]]] = {}
-    for place in places:
-        score, member = keys.member(place)
-        _, ranked = lanes.setdefault(keys.lane(place), (keys.indexes(place), []))
-        # As text: JSON numbers would lose digits on their way through Lua.
-        ranked += [str(score), member]
-        if place.wait_deadline is not None:
-            timer = keys.wait_timer(place.id, unix_ms(place.wait_deadline))
-            sketch["arm"].append([timer, _timer_ms(place.wait_deadline)])
-    sketch["ready"] += [[lane, indexes, ranked] for lane, (indexes, ranked) in lanes.items()]

@@ -13,13 +13,14 @@ from servicekit import cursors
 from servicekit.bounds import Bounds, checked
 from servicekit.caller import Caller
 from servicekit.clock import EPOCH
-from services.scheduler.domain.endings import Closing
 from services.scheduler.domain.records import Account, Assigned, AttemptRef
+from services.scheduler.domain.spec import Spec
 from services.scheduler.domain.states import State
-from services.scheduler.domain.submitting import Request
+from services.scheduler.domain.submitting import CHILDREN_FIELD, Request
 from services.scheduler.domain.views import (
     AttemptView,
     AttributeView,
+    ColonyFilter,
     EventView,
     LogSource,
     LogView,
@@ -31,15 +32,15 @@ from services.scheduler.domain.views import (
     WorkflowFilter,
     WorkflowView,
 )
-from services.scheduler.rpc.specs import values_of
+from services.scheduler.rpc.specs import MAX_SPECS, USER_DATA, nodes_of
 
 MAX_ASSIGN = 100
 MAX_WAIT_MS = 60_000
-MAX_CLOSES = 1_000
+MAX_IN_FLIGHT = 1_000
 MAX_LINES = 1_000
 MAX_LINE = 64 * 1024
-MAX_ERRORS = 100
 MAX_STATES = 10
+MAX_FILTERED = 32
 LARGEST = 2**63 - 1
 LATEST_S = 253_402_300_799  # the end of the year 9999
 
@@ -87,34 +88,6 @@ def ref_of(bounds: Bounds, field: str, ref: scheduler_service_pb2.AttemptRef) ->
     process_id = bounds.uuid(f"{field}.process_id", ref.process_id)
     bounds.number(f"{field}.attempt", ref.attempt, at_least=1, at_most=2**31 - 1)
     return AttemptRef(process_id or UUID(int=0), ref.attempt)
-
-
-def closes_of(request: scheduler_service_pb2.CloseProcessesRequest) -> dict[AttemptRef, Closing]:
-    """The closes of a request, in its order."""
-    with checked() as bounds:
-        bounds.name("colony_name", request.colony_name)
-        bounds.count("closes", request.closes, at_least=1, at_most=MAX_CLOSES)
-        closes = {}
-        for index, close in enumerate(request.closes[:MAX_CLOSES]):
-            field = f"closes[{index}]"
-            closes[ref_of(bounds, f"{field}.attempt", close.attempt)] = _closing_of(bounds, field, close)
-        if len({ref.process_id for ref in closes}) != len(request.closes[:MAX_CLOSES]):
-            bounds.refuse("closes", "must name each process once")
-    return closes
-
-
-def _closing_of(bounds: Bounds, field: str, close: scheduler_service_pb2.Close) -> Closing:
-    if close.HasField("success"):
-        outputs = values_of(bounds, f"{field}.success.outputs", close.success.outputs)
-        return Closing(successful=True, outputs=outputs or None)
-    if not close.HasField("failure"):
-        bounds.refuse(field, "must have an outcome: success or failure")
-        return Closing(successful=False)
-    errors = close.failure.errors
-    bounds.count(f"{field}.failure.errors", errors, at_most=MAX_ERRORS)
-    for index, error in enumerate(errors[:MAX_ERRORS]):
-        bounds.text(f"{field}.failure.errors[{index}]", error, at_most=MAX_LINE)
-    return Closing(successful=False, errors=tuple(errors), retryable=close.failure.retryable)
 
 
 def attributes_of(bounds: Bounds, attributes: Sequence[process_pb2.Attribute]) -> list[AttributeView]:
@@ -204,8 +177,28 @@ def target_of(request: scheduler_service_pb2.WatchProcessesRequest) -> Target:
             return Target(process_id=bounds.uuid("process_id", request.process_id) or UUID(int=0))
         if request.HasField("workflow_id"):
             return Target(workflow_id=bounds.uuid("workflow_id", request.workflow_id) or UUID(int=0))
-        bounds.refuse("target", "must be a process_id or a workflow_id")
+        bounds.refuse("target", "must be a process_id, a workflow_id or a colony filter")
     raise AssertionError
+
+
+def colony_filter_of(request: scheduler_service_pb2.WatchProcessesRequest) -> ColonyFilter:
+    """Which changes of a colony are watched."""
+    wanted = request.colony
+    with checked() as bounds:
+        bounds.name("colony_name", request.colony_name)
+        if wanted.executor_types:
+            bounds.names("colony.executor_types", wanted.executor_types, at_least=0, at_most=MAX_FILTERED)
+        bounds.count("colony.labels", wanted.labels, at_most=MAX_FILTERED)
+        for index, label in enumerate(wanted.labels[:MAX_FILTERED]):
+            bounds.printable(f"colony.labels[{index}]", label)
+        bounds.count("colony.states", wanted.states, at_most=MAX_STATES)
+        for index, state in enumerate(wanted.states[:MAX_STATES]):
+            bounds.number(f"colony.states[{index}]", state, at_least=1, at_most=5)
+    return ColonyFilter(
+        list(wanted.executor_types) or None,
+        list(wanted.labels) or None,
+        [State(state) for state in wanted.states] or None,
+    )
 
 
 def log_source_of(request: scheduler_service_pb2.ListLogsRequest) -> tuple[LogSource, int]:
@@ -241,6 +234,10 @@ def process_of(view: ProcessView, *, whole: bool) -> process_pb2.Process:
     """A process; in lists without user data."""
     live = view.live
     spec = spec_pb2.FunctionSpec.FromString(view.spec)
+    if not whole:
+        # What is listed of a small spec is the spec itself.
+        for name in USER_DATA:
+            spec.ClearField(name)
     return process_pb2.Process(
         process_id=str(live.id),
         colony_name=live.colony,
@@ -263,6 +260,7 @@ def process_of(view: ProcessView, *, whole: bool) -> process_pb2.Process:
         inputs=[spec_pb2.Value.FromString(value) for value in view.inputs] if whole else [],
         outputs=[spec_pb2.Value.FromString(value) for value in view.outputs] if whole else [],
         errors=view.errors,
+        backoff_until=timestamp(live.backoff_until) if live.state is State.WAITING else None,
     )
 
 
@@ -324,6 +322,17 @@ def attributes_with_env(spec: bytes, written: Sequence[AttributeView]) -> list[p
         process_pb2.Attribute(kind=kind, key=key, value=value)  # type: ignore[arg-type]
         for (kind, key), value in sorted(values.items())
     ]
+
+
+def children_of(
+    request: scheduler_service_pb2.AddChildrenRequest,
+) -> tuple[AttemptRef, list[Spec]]:
+    """The running attempt, and what it adds to its workflow."""
+    with checked() as bounds:
+        submit_bounds(bounds, request)
+        ref = ref_of(bounds, "attempt", request.attempt)
+        nodes = nodes_of(bounds, CHILDREN_FIELD, request.colony_name, request.nodes, at_most=MAX_SPECS)
+    return ref, nodes
 
 
 def workflow_of(view: WorkflowView) -> process_pb2.Workflow:

@@ -1,185 +1,329 @@
-"""Function specs on their way in: every field bounded, user data unopened."""
+"""Function specs on their way in: every field bounded, user data unopened.
 
-from collections.abc import Sequence
+Nearly all specs are small and plainly in bounds, and there are very many of them: what is set is looked at once and cheaply
+(PLAIN), and only where that leaves a doubt are all fields looked at one by one, with their paths (spec_bounds).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from google.protobuf.message import Message
 
 from colonies.scheduler.v1 import spec_pb2 as pb
-from servicekit.bounds import CONTROL, TEN_YEARS_MS, Bounds
+from servicekit.bounds import NAME, QUANTITY_BINARY, QUANTITY_CPU, TEN_YEARS_MS, Bounds
+from services.scheduler.domain.matching import (
+    EQUALS,
+    EXISTS,
+    IN,
+    GpuNeeds,
+    Needs,
+    bytes_of,
+    cpu_of,
+    requirements,
+)
 from services.scheduler.domain.priority import PRIORITY_MAX, PRIORITY_MIN
-from services.scheduler.domain.spec import Dependency, Selector, Spec
+from services.scheduler.domain.spec import Dependency, ParentPolicy, Selector, Spec
+from services.scheduler.rpc.spec_bounds import (
+    MAX_COUNT,
+    MAX_DEPENDENCIES,
+    MAX_ENTRIES,
+    MAX_MEDIA_TYPE,
+    MAX_NAMES,
+    MAX_OUTPUTS,
+    MAX_RETRIES,
+    MAX_USER_DATA,
+    UNLIMITED,
+    check_media_type,
+    check_spec,
+)
 
 MAX_SPECS = 10_000
 MAX_NODES = 100_000
-MAX_USER_DATA = 4 * 1024 * 1024
-MAX_ENTRIES = 1_000
-MAX_NAMES = 100
-MAX_DEPENDENCIES = 10_000
-MAX_COUNT = 1_000_000
-MAX_RETRIES = 1_000_000
-MAX_MEDIA_TYPE = 255
-MAX_OUTPUTS = 10_000
-UNLIMITED = -1
+# Up to this many serialised bytes a spec is small: it has no summary, for lists may as well read all of it.
+SMALL = 4 * 1024
+LONGEST_BACKOFF_MS = 3_600_000
+BACKOFF_FACTOR = 2.0
+BACKOFF_JITTER = 0.5
+# Fields that hold user data: lists leave them out.
+USER_DATA: Final = ("args", "kwargs", "env", "filesystem")
+# Fields of Conditions that make up a process's needs.
+NEEDS: Final = frozenset({"nodes", "processes", "cpu", "memory", "storage", "gpu", "labels"})
+OPERATORS: Final = {pb.LABEL_OPERATOR_EQUALS: EQUALS, pb.LABEL_OPERATOR_IN: IN, pb.LABEL_OPERATOR_EXISTS: EXISTS}
+
+Fields = dict[str, Any]
+Plain = Callable[[Any], bool]
 
 
 def specs_of(bounds: Bounds, field: str, colony: str, specs: Sequence[pb.FunctionSpec]) -> list[Spec]:
     """Processes outside a workflow."""
     bounds.count(field, specs, at_least=1, at_most=MAX_SPECS)
-    for index, spec in enumerate(specs[:MAX_SPECS]):
-        if spec.conditions.dependencies:
-            bounds.refuse(f"{field}[{index}].conditions.dependencies", "must be empty outside a workflow")
-        bounds.printable(f"{field}[{index}].node_name", spec.node_name, optional=True)
-    return [_spec_of(bounds, f"{field}[{index}]", colony, spec) for index, spec in enumerate(specs[:MAX_SPECS])]
+    return [spec_of(bounds, field, colony, spec, index) for index, spec in enumerate(specs[:MAX_SPECS])]
 
 
-def nodes_of(bounds: Bounds, field: str, colony: str, nodes: Sequence[pb.FunctionSpec]) -> list[Spec]:
+def nodes_of(
+    bounds: Bounds, field: str, colony: str, nodes: Sequence[pb.FunctionSpec], *, at_most: int = MAX_NODES
+) -> list[Spec]:
     """The nodes of a workflow."""
-    bounds.count(field, nodes, at_least=1, at_most=MAX_NODES)
-    for index, node in enumerate(nodes[:MAX_NODES]):
-        bounds.printable(f"{field}[{index}].node_name", node.node_name)
-    return [_spec_of(bounds, f"{field}[{index}]", colony, node) for index, node in enumerate(nodes[:MAX_NODES])]
+    bounds.count(field, nodes, at_least=1, at_most=at_most)
+    return [spec_of(bounds, field, colony, node, index, in_workflow=True) for index, node in enumerate(nodes[:at_most])]
 
 
 def values_of(bounds: Bounds, field: str, values: Sequence[pb.Value]) -> list[bytes]:
     """Outputs, each serialised as it will be stored."""
+    plain = plain_values(values)
+    if plain is not None:
+        return plain
     bounds.count(field, values, at_most=MAX_OUTPUTS)
     total = 0
     for index, value in enumerate(values[:MAX_OUTPUTS]):
         total += len(value.data)
-        _check_media_type(bounds, f"{field}[{index}]", value)
+        check_media_type(bounds, f"{field}[{index}]", value)
     if total > MAX_USER_DATA:
         bounds.refuse(field, f"must be at most {MAX_USER_DATA} bytes together; they have {total}")
     return [value.SerializeToString() for value in values[:MAX_OUTPUTS]]
 
 
-def _spec_of(bounds: Bounds, field: str, colony: str, spec: pb.FunctionSpec) -> Spec:
-    _check_call(bounds, field, spec)
-    _check_user_data(bounds, field, spec)
-    _check_limits(bounds, field, spec)
-    if not spec.HasField("conditions"):
-        bounds.refuse(f"{field}.conditions", "is required")
-    conditions = spec.conditions
-    _check_conditions(bounds, f"{field}.conditions", colony, conditions)
+def plain_values(values: Sequence[pb.Value]) -> list[bytes] | None:
+    """Values that are plainly in bounds, each serialised; None if they are to be looked at more closely."""
+    if len(values) > MAX_OUTPUTS:
+        return None
+    serialised = []
+    total = 0
+    for value in values:
+        if not _media_type(value):
+            return None
+        serialised.append(value.SerializeToString())
+        total += len(serialised[-1])
+    return serialised if total <= MAX_USER_DATA else None
+
+
+def spec_of(
+    bounds: Bounds,
+    field: str,
+    colony: str,
+    spec: pb.FunctionSpec,
+    index: int | None = None,
+    *,
+    in_workflow: bool = False,
+) -> Spec:
+    """A spec, its fields named as those of `field`, or of its entry `index`.
+
+    What is out of bounds is noted; what is returned then is not to be used.
+    """
+    body = spec.SerializeToString()
+    fields = _set_fields(spec)
+    conditions = _set_fields(fields["conditions"]) if "conditions" in fields else {}
+    # In so few bytes no value is too large, and user data is not too much together.
+    if len(body) > SMALL or not _is_plain(colony, fields, conditions, in_workflow=in_workflow):
+        before = len(bounds.violations)
+        check_spec(bounds, field if index is None else f"{field}[{index}]", colony, spec, in_workflow=in_workflow)
+        if len(bounds.violations) > before:
+            conditions = {name: value for name, value in conditions.items() if name not in NEEDS}
+            fields = {name: value for name, value in fields.items() if name not in {"backoff", "parent_policy", "labels"}}
     return Spec(
-        func_name=spec.func_name,
-        executor_type=conditions.executor_type,
-        body=spec.SerializeToString(),
-        summary=_summary_of(spec),
-        node_name=spec.node_name,
-        executor_names=tuple(conditions.executor_names),
-        location=conditions.location_name,
-        label=spec.label,
-        priority=spec.priority,
-        max_wait_ms=spec.max_wait_time_ms,
-        max_exec_ms=spec.max_exec_time_ms,
-        max_retries=spec.max_retries,
-        dependencies=[_dependency_of(one) for one in conditions.dependencies],
+        func_name=fields.get("func_name", ""),
+        executor_type=conditions.get("executor_type", ""),
+        body=body,
+        summary=_summary_of(spec) if len(body) > SMALL else b"",
+        node_name=fields.get("node_name", ""),
+        executor_names=tuple(conditions.get("executor_names", ())),
+        location=conditions.get("location_name", ""),
+        label=fields.get("label", ""),
+        priority=fields.get("priority", 0),
+        max_wait_ms=fields.get("max_wait_time_ms", 0),
+        max_exec_ms=fields.get("max_exec_time_ms", 0),
+        max_retries=fields.get("max_retries", 0),
+        needs=_needs_text(fields, conditions),
+        backoff=_backoff_of(fields["backoff"]) if "backoff" in fields else (),
+        parent_policy=ParentPolicy(fields.get("parent_policy", ParentPolicy.ALL_SUCCESSFUL)),
+        channels=tuple(fields.get("channels", ())),
+        dependencies=[_dependency_of(one) for one in conditions.get("dependencies", ())],
     )
+
+
+def needs_of(spec: pb.FunctionSpec) -> Needs:
+    """The needs of a spec that is in bounds."""
+    return Needs.parse(_needs_text(_set_fields(spec), _set_fields(spec.conditions)))
+
+
+def _set_fields(message: Message) -> Fields:
+    return {descriptor.name: value for descriptor, value in message.ListFields()}
+
+
+def _is_plain(colony: str, fields: Fields, conditions: Fields, *, in_workflow: bool) -> bool:
+    """Whether a small spec is in bounds at first sight; if not, it may still be."""
+    if "func_name" not in fields or "executor_type" not in conditions:
+        return False
+    if ("node_name" not in fields) if in_workflow else ("dependencies" in conditions):
+        return False
+    for name, value in fields.items():
+        if not PLAIN[name](value):
+            return False
+    for name, value in conditions.items():
+        if not PLAIN_CONDITIONS[name](value):
+            return False
+    return bool(conditions.get("colony_name", colony) == colony)
 
 
 def _summary_of(spec: pb.FunctionSpec) -> bytes:
     """The spec without user data, serialised; empty if there is none."""
     if not (spec.args or spec.kwargs or spec.env or spec.HasField("filesystem")):
         return b""
-    return pb.FunctionSpec(
-        node_name=spec.node_name,
-        func_name=spec.func_name,
-        priority=spec.priority,
-        max_wait_time_ms=spec.max_wait_time_ms,
-        max_exec_time_ms=spec.max_exec_time_ms,
-        max_retries=spec.max_retries,
-        conditions=spec.conditions,
-        label=spec.label,
-        channels=spec.channels,
-    ).SerializeToString()
+    # Copied field by field: user data may be megabytes.
+    left = {descriptor.name: value for descriptor, value in spec.ListFields() if descriptor.name not in USER_DATA}
+    return pb.FunctionSpec(**left).SerializeToString()
 
 
-def _check_call(bounds: Bounds, field: str, spec: pb.FunctionSpec) -> None:
-    bounds.printable(f"{field}.func_name", spec.func_name)
-    bounds.printable(f"{field}.label", spec.label, optional=True)
-    bounds.count(f"{field}.args", spec.args, at_most=MAX_ENTRIES)
-    bounds.count(f"{field}.kwargs", spec.kwargs, at_most=MAX_ENTRIES)
-    bounds.count(f"{field}.env", spec.env, at_most=MAX_ENTRIES)
-    if bounds.violations:
-        # A map may be so large that to walk it would be the attack.
-        return
-    for key in spec.kwargs:
-        bounds.printable(f"{field}.kwargs (a key)", key)
-    for key, value in spec.env.items():
-        bounds.printable(f"{field}.env (a key)", key)
-        bounds.text(f"{field}.env", value, at_most=64 * 1024)
-    if spec.channels:
-        bounds.names(f"{field}.channels", spec.channels, at_least=0, at_most=MAX_NAMES)
+def _needs_text(fields: Mapping[str, Any], conditions: Mapping[str, Any]) -> str:
+    if NEEDS.isdisjoint(conditions) and "labels" not in fields:
+        return ""
+    gpu = conditions.get("gpu")
+    return _spelled_needs(
+        tuple(conditions.get(name, "") for name in ("cpu", "memory", "storage")),
+        (conditions.get("nodes", 0), conditions.get("processes", 0)),
+        None if gpu is None else (gpu.count, gpu.name, gpu.memory),
+        tuple((one.key, OPERATORS[one.operator], tuple(one.values)) for one in conditions.get("labels", ())),
+        tuple(sorted(fields["labels"].items())) if "labels" in fields else (),
+    )
 
 
-def _check_user_data(bounds: Bounds, field: str, spec: pb.FunctionSpec) -> None:
-    sizes = {
-        "args": sum(len(value.data) for value in spec.args),
-        "kwargs": sum(len(value.data) for value in spec.kwargs.values()),
-        "env": sum(len(value) for value in spec.env.values()),
-        "filesystem": len(spec.filesystem.data),
-    }
-    total = sum(sizes.values())
-    if total > MAX_USER_DATA:
-        largest = max(sizes, key=lambda name: sizes[name])
-        bounds.refuse(
-            f"{field}.{largest}",
-            f"args, kwargs, env and filesystem must be at most {MAX_USER_DATA} bytes together; they have {total}",
-        )
-    for index, value in enumerate(spec.args):
-        _check_media_type(bounds, f"{field}.args[{index}]", value)
-    for value in spec.kwargs.values():
-        _check_media_type(bounds, f"{field}.kwargs (a value)", value)
-    _check_media_type(bounds, f"{field}.filesystem", spec.filesystem)
+@lru_cache(maxsize=1_024)
+def _spelled_needs(
+    quantities: tuple[str, ...],
+    counts: tuple[int, int],
+    gpu: tuple[int, str, str] | None,
+    labels: tuple[tuple[str, str, tuple[str, ...]], ...],
+    own: tuple[tuple[str, str], ...],
+) -> str:
+    cpu, memory, storage = quantities
+    nodes, processes = counts
+    return Needs(
+        cpu=cpu_of(cpu),
+        memory=bytes_of(memory),
+        storage=bytes_of(storage),
+        nodes=nodes,
+        processes=max(1, processes),
+        gpu=None if gpu is None else GpuNeeds(max(1, gpu[0]), gpu[1], bytes_of(gpu[2])),
+        labels=requirements(labels),
+        own=dict(own),
+    ).text
 
 
-def _check_media_type(bounds: Bounds, field: str, value: pb.Value) -> None:
-    media_type = value.media_type
-    if media_type and (len(media_type) > MAX_MEDIA_TYPE or not media_type.isascii() or CONTROL.search(media_type)):
-        bounds.refuse(f"{field}.media_type", f"must be at most {MAX_MEDIA_TYPE} printable ASCII characters")
-
-
-def _check_limits(bounds: Bounds, field: str, spec: pb.FunctionSpec) -> None:
-    bounds.number(f"{field}.priority", spec.priority, at_least=PRIORITY_MIN, at_most=PRIORITY_MAX)
-    bounds.number(f"{field}.max_wait_time_ms", spec.max_wait_time_ms, at_least=0, at_most=TEN_YEARS_MS)
-    bounds.number(f"{field}.max_exec_time_ms", spec.max_exec_time_ms, at_least=0, at_most=TEN_YEARS_MS)
-    bounds.number(f"{field}.max_retries", spec.max_retries, at_least=UNLIMITED, at_most=MAX_RETRIES)
-
-
-def _check_conditions(bounds: Bounds, field: str, colony: str, conditions: pb.Conditions) -> None:
-    if conditions.colony_name not in {"", colony}:
-        bounds.refuse(f"{field}.colony_name", "must be empty or the colony of the request")
-    bounds.name(f"{field}.executor_type", conditions.executor_type)
-    bounds.name(f"{field}.location_name", conditions.location_name, optional=True)
-    if conditions.executor_names:
-        bounds.names(f"{field}.executor_names", conditions.executor_names, at_least=0, at_most=MAX_NAMES)
-    for name in ("nodes", "processes", "processes_per_node"):
-        bounds.number(f"{field}.{name}", getattr(conditions, name), at_least=0, at_most=MAX_COUNT)
-    bounds.number(f"{field}.wall_time_ms", conditions.wall_time_ms, at_least=0, at_most=TEN_YEARS_MS)
-    bounds.cpu(f"{field}.cpu", conditions.cpu)
-    bounds.quantity(f"{field}.memory", conditions.memory)
-    bounds.quantity(f"{field}.storage", conditions.storage)
-    if conditions.HasField("gpu"):
-        gpu = conditions.gpu
-        bounds.printable(f"{field}.gpu.name", gpu.name, at_most=128, optional=True)
-        bounds.quantity(f"{field}.gpu.memory", gpu.memory)
-        bounds.number(f"{field}.gpu.count", gpu.count, at_least=0, at_most=MAX_COUNT)
-        bounds.number(f"{field}.gpu.node_count", gpu.node_count, at_least=0, at_most=MAX_COUNT)
-    bounds.count(f"{field}.dependencies", conditions.dependencies, at_most=MAX_DEPENDENCIES)
-    for index, dependency in enumerate(conditions.dependencies[:MAX_DEPENDENCIES]):
-        _check_selector(bounds, f"{field}.dependencies[{index}]", dependency)
-
-
-def _check_selector(bounds: Bounds, field: str, dependency: pb.Dependency) -> None:
-    if dependency.HasField("index"):
-        bounds.number(f"{field}.index.index", dependency.index.index, at_least=0, at_most=MAX_OUTPUTS - 1)
-    elif dependency.HasField("share"):
-        share = dependency.share
-        bounds.number(f"{field}.share.of", share.of, at_least=1, at_most=MAX_OUTPUTS)
-        bounds.number(f"{field}.share.index", share.index, at_least=0, at_most=max(share.of, 1) - 1)
+def _backoff_of(backoff: pb.Backoff) -> tuple[float, float, float, float]:
+    first = float(backoff.first_ms)
+    return (
+        first,
+        backoff.factor if backoff.HasField("factor") else BACKOFF_FACTOR,
+        float(backoff.longest_ms) or max(LONGEST_BACKOFF_MS, first),
+        backoff.jitter if backoff.HasField("jitter") else BACKOFF_JITTER,
+    )
 
 
 def _dependency_of(dependency: pb.Dependency) -> Dependency:
-    if dependency.HasField("index"):
-        return Dependency(dependency.node_name, Selector.INDEX, dependency.index.index)
-    if dependency.HasField("share"):
-        return Dependency(dependency.node_name, Selector.SHARE, dependency.share.index, dependency.share.of)
-    return Dependency(dependency.node_name)
+    match dependency.WhichOneof("selector"):
+        case "index":
+            return Dependency(dependency.node_name, Selector.INDEX, dependency.index.index)
+        case "share":
+            return Dependency(dependency.node_name, Selector.SHARE, dependency.share.index, dependency.share.of)
+        case _:
+            return Dependency(dependency.node_name)
+
+
+def _no(_value: object) -> bool:
+    """Seldom set: looked at closely."""
+    return False
+
+
+def _text(value: str) -> bool:
+    return len(value) <= 256 and value.isascii() and value.isprintable()
+
+
+def _small_text(value: str) -> bool:
+    return len(value) <= 128 and value.isascii() and value.isprintable()
+
+
+def _names(values: Sequence[str]) -> bool:
+    return len(values) <= MAX_NAMES and len(set(values)) == len(values) and all(map(NAME.match, values))
+
+
+def _name(value: str) -> bool:
+    return NAME.match(value) is not None
+
+
+def _media_type(value: pb.Value) -> bool:
+    media_type = value.media_type
+    return not media_type or (len(media_type) <= MAX_MEDIA_TYPE and media_type.isascii() and media_type.isprintable())
+
+
+def _values(values: Sequence[pb.Value]) -> bool:
+    return len(values) <= MAX_ENTRIES and all(map(_media_type, values))
+
+
+def _keyed_values(values: Mapping[str, pb.Value]) -> bool:
+    return len(values) <= MAX_ENTRIES and all(key and _text(key) and _media_type(value) for key, value in values.items())
+
+
+def _env(values: Mapping[str, str]) -> bool:
+    return len(values) <= MAX_ENTRIES and all(key and _text(key) and "\0" not in value for key, value in values.items())
+
+
+def _labels(values: Mapping[str, str]) -> bool:
+    return len(values) <= 32 and all(NAME.match(key) and _small_text(value) for key, value in values.items())
+
+
+def _requirements(values: Sequence[pb.LabelRequirement]) -> bool:
+    return len(values) <= 32 and all(
+        one.operator == pb.LABEL_OPERATOR_EQUALS and len(one.values) == 1 and _small_text(one.values[0]) and NAME.match(one.key)
+        for one in values
+    )
+
+
+def _dependencies(values: Sequence[pb.Dependency]) -> bool:
+    return len(values) <= MAX_DEPENDENCIES and all(one.WhichOneof("selector") in {None, "all"} for one in values)
+
+
+def _within(at_least: int, at_most: int) -> Plain:
+    return lambda value: at_least <= value <= at_most
+
+
+def _true(_value: object) -> bool:
+    return True
+
+
+PLAIN: Final[dict[str, Plain]] = {
+    "node_name": _text,
+    "func_name": _text,
+    "args": _values,
+    "kwargs": _keyed_values,
+    "priority": _within(PRIORITY_MIN, PRIORITY_MAX),
+    "max_wait_time_ms": _within(0, TEN_YEARS_MS),
+    "max_exec_time_ms": _within(0, TEN_YEARS_MS),
+    "max_retries": _within(UNLIMITED, MAX_RETRIES),
+    # Looked at on its own.
+    "conditions": _true,
+    "env": _env,
+    "label": _text,
+    "filesystem": _media_type,
+    "channels": _names,
+    "backoff": _no,
+    "labels": _labels,
+    "parent_policy": _within(1, 3),
+}
+PLAIN_CONDITIONS: Final[dict[str, Plain]] = {
+    # Compared with the request's.
+    "colony_name": _true,
+    "executor_type": _name,
+    "executor_names": _names,
+    "location_name": _name,
+    "dependencies": _dependencies,
+    "nodes": _within(0, MAX_COUNT),
+    "processes": _within(0, MAX_COUNT),
+    "processes_per_node": _within(0, MAX_COUNT),
+    "cpu": lambda value: QUANTITY_CPU.match(value) is not None,
+    "memory": lambda value: QUANTITY_BINARY.match(value) is not None,
+    "storage": lambda value: QUANTITY_BINARY.match(value) is not None,
+    "gpu": _no,
+    "wall_time_ms": _within(0, TEN_YEARS_MS),
+    "labels": _requirements,
+}

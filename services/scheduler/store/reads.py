@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from servicekit.arrays import Bytes
 from servicekit.failures import ResourceExhausted
 from servicekit.postgres import Connection, Database
 from services.scheduler.domain.endings import superseded
@@ -12,6 +13,7 @@ from services.scheduler.domain.states import Outcome, State
 from services.scheduler.domain.views import (
     AttemptView,
     AttributeView,
+    ColonyFilter,
     EventView,
     LogSource,
     LogView,
@@ -23,14 +25,13 @@ from services.scheduler.domain.views import (
     WorkflowFilter,
     WorkflowView,
 )
-from services.scheduler.store.ending import store_outputs
 from services.scheduler.store.rows import Row, live_of
+from services.scheduler.store.sql import ASSIGNING, ENDING, WRITES, no_process, no_workflow
 from services.scheduler.store.sql import READS as SQL
-from services.scheduler.store.sql import WRITES, no_process, no_workflow
-from services.scheduler.store.transitions import read_inputs
 
 MAX_ATTRIBUTES = 1_000
 MAX_PAGE_BYTES = 2 * 1024 * 1024
+LAST_ID = 2**63 - 1
 
 
 class Reads:
@@ -45,13 +46,17 @@ class Reads:
         Raises:
             NotFound: no such process in this colony.
         """
-        async with self._database.transaction() as connection:
-            row = await (await connection.execute(SQL["get_process"], {"id": process_id, "colony": colony})).fetchone()
-            if row is None:
-                raise no_process(process_id)
-            ready = row["parent_ids"] and not row["pending_parents"]
-            inputs = await read_inputs(connection, [process_id] if ready else [])
-        return _process_of(row, inputs[process_id])
+        row = await self._row(colony, process_id)
+        inputs: list[bytes] = []
+        if row["parent_ids"] and not row["pending_parents"]:
+            inputs = [one for (one,) in await self._database.tuples(ASSIGNING["read_inputs"], {"id": process_id})]
+        return _process_of(row, inputs)
+
+    async def _row(self, colony: str, process_id: UUID) -> Row:
+        rows = await self._database.statement(SQL["get_process"], {"id": process_id, "colony": colony})
+        if not rows:
+            raise no_process(process_id)
+        return rows[0]
 
     async def processes(self, colony: str, where: ProcessFilter) -> list[ProcessView]:
         """A page of processes, newest first."""
@@ -68,8 +73,7 @@ class Reads:
             "before": where.before,
             "limit": where.limit,
         }
-        async with self._database.transaction() as connection:
-            rows = await (await connection.execute(SQL["list_processes"], parameters)).fetchall()
+        rows = await self._database.statement(SQL[_list_for(where)], parameters)
         return [_process_of(row, []) for row in rows]
 
     async def history(self, colony: str, process_id: UUID) -> tuple[list[AttemptView], list[TransitionView]]:
@@ -101,11 +105,8 @@ class Reads:
         Raises:
             NotFound: no such process in this colony.
         """
-        async with self._database.transaction() as connection:
-            row = await (await connection.execute(SQL["get_process"], {"id": process_id, "colony": colony})).fetchone()
-            if row is None:
-                raise no_process(process_id)
-            rows = await (await connection.execute(SQL["list_attributes"], {"id": process_id})).fetchall()
+        row = await self._row(colony, process_id)
+        rows = await self._database.statement(SQL["list_attributes"], {"id": process_id})
         return bytes(row["spec"]), [AttributeView(one["kind"], one["key"], one["value"]) for one in rows]
 
     async def workflow(self, colony: str, workflow_id: UUID) -> WorkflowView:
@@ -114,12 +115,10 @@ class Reads:
         Raises:
             NotFound: no such workflow in this colony.
         """
-        async with self._database.transaction() as connection:
-            cursor = await connection.execute(SQL["get_workflow"], {"id": workflow_id, "colony": colony})
-            row = await cursor.fetchone()
-        if row is None:
+        rows = await self._database.statement(SQL["get_workflow"], {"id": workflow_id, "colony": colony})
+        if not rows:
             raise no_workflow(workflow_id)
-        return _workflow_of(row)
+        return _workflow_of(rows[0])
 
     async def workflows(self, colony: str, where: WorkflowFilter) -> list[WorkflowView]:
         """A page of workflows, newest first."""
@@ -130,17 +129,15 @@ class Reads:
             "before": where.before,
             "limit": where.limit,
         }
-        async with self._database.transaction() as connection:
-            rows = await (await connection.execute(SQL["list_workflows"], parameters)).fetchall()
+        rows = await self._database.statement(SQL["list_workflows"], parameters)
         return [_workflow_of(row) for row in rows]
 
     async def watched(self, colony: str, target: Target) -> tuple[bool, bool]:
         """Whether it exists, and whether any of it is still open."""
+        query = SQL["watched_process" if target.process_id is not None else "watched_workflow"]
         parameters = {"colony": colony, "process_id": target.process_id, "workflow_id": target.workflow_id}
-        async with self._database.transaction() as connection:
-            row = await (await connection.execute(SQL["watched"], parameters)).fetchone()
-        assert row is not None, "EXISTS gives a row"
-        return row["exists"], row["open"]
+        rows = await self._database.statement(query, parameters)
+        return (True, rows[0]["open"]) if rows else (False, False)
 
     async def logs_after(self, colony: str, source: LogSource, position: Position, limit: int) -> tuple[list[LogView], bool]:
         """Settled log lines after a position, and whether there are lines that are not settled yet.
@@ -185,26 +182,40 @@ class Reads:
             "after_id": position.id,
             "limit": limit,
         }
-        async with self._database.transaction() as connection:
-            rows = await (await connection.execute(query, parameters)).fetchall()
+        rows = await self._database.statement(query, parameters)
         settled = _settled(rows)
-        return [
-            EventView(
-                Position(row["xid"], row["id"]),
-                row["process_id"],
-                row["node_name"],
-                row["func_name"],
-                row["executor_name"],
-                _transition_of(row),
-            )
-            for row in settled
-        ], len(settled) < len(rows)
+        return [_event_of(row) for row in settled], len(settled) < len(rows)
+
+    async def colony_events_after(
+        self, colony: str, wanted: ColonyFilter, position: Position, limit: int
+    ) -> tuple[list[EventView], Position, bool]:
+        """Settled events after a position that are wanted; up to where everything was looked at; and whether there is more."""
+        parameters = {
+            "colony": colony,
+            "executor_types": None if wanted.executor_types is None else list(wanted.executor_types),
+            "labels": None if wanted.labels is None else list(wanted.labels),
+            "states": None if wanted.states is None else list(wanted.states),
+            "after_xid": str(position.xid),
+            "after_id": position.id,
+            "limit": limit,
+        }
+        rows = await self._database.statement(SQL["list_colony_events"], parameters)
+        settled = _settled(rows)
+        last = Position(settled[-1]["xid"], settled[-1]["id"]) if settled else position
+        return [_event_of(row) for row in settled if row["wanted"]], last, len(settled) < len(rows)
+
+    async def now(self) -> Position:
+        """Before everything that is still to come."""
+        rows = await self._database.statement(SQL["now_position"])
+        # Of the transaction before the oldest open one, all.
+        return Position(rows[0]["xid"], LAST_ID)
 
     async def set_outputs(self, colony: str, executor_id: str, ref: AttemptRef, outputs: Sequence[bytes]) -> None:
         """Stores outputs of a live attempt."""
         async with self._database.transaction() as connection:
             await _lock_attempt(connection, colony, executor_id, ref)
-            await store_outputs(connection, ref.process_id, outputs)
+            parameters = {"id": ref.process_id, "outputs": Bytes(outputs), "output_bytes": sum(map(len, outputs))}
+            await connection.execute(ENDING["store_outputs"], parameters)
 
     async def set_attributes(self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]) -> None:
         """Stores attributes of a live attempt.
@@ -253,6 +264,17 @@ class Reads:
                     "messages": [message for _, message in lines],
                 },
             )
+
+
+def _list_for(where: ProcessFilter) -> str:
+    """The list whose index leaves the fewest rows to look at."""
+    if where.workflow_id is not None:
+        return "list_workflow_processes"
+    if where.label is not None:
+        return "list_labelled_processes"
+    if where.states is not None and set(where.states) <= {State.WAITING, State.RUNNING}:
+        return "list_open_processes"
+    return "list_processes"
 
 
 async def _require(connection: Connection, colony: str, process_id: UUID) -> None:
@@ -304,6 +326,17 @@ def _process_of(row: Row, inputs: list[bytes]) -> ProcessView:
 def _transition_of(row: Row) -> TransitionView:
     return TransitionView(
         row["at"], State(row["from_state"]), State(row["to_state"]), row["attempt"], row["actor"], row["reason"]
+    )
+
+
+def _event_of(row: Row) -> EventView:
+    return EventView(
+        Position(row["xid"], row["id"]),
+        row["process_id"],
+        row["node_name"],
+        row["func_name"],
+        row["executor_name"],
+        _transition_of(row),
     )
 
 

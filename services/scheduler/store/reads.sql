@@ -3,25 +3,20 @@
 -- name: get_process
 -- One process, whole.
 SELECT
-  p.id, p.colony, p.workflow_id, p.node_name, p.func_name, p.sequence, p.executor_type, p.executor_names, p.location,
-  p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.max_retries, p.max_wait_ms, p.max_exec_ms,
-  p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at, p.label, p.initiator_name, p.submitted_at,
-  p.ended_at, p.errors,
+  p.id, p.colony, p.workflow_id, p.node_name, p.func_name, p.sequence, p.executor_type, p.executor_names, p.location, p.needs,
+  p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.undelivered, p.max_retries, p.max_wait_ms, p.max_exec_ms,
+  p.backoff, p.backoff_until, p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at, p.label,
+  p.initiator_name, p.submitted_at, p.ended_at, p.errors,
   p.spec, p.outputs,
   ARRAY(SELECT parent_id FROM edge WHERE child_id = p.id ORDER BY position) AS parent_ids
 FROM process AS p
 WHERE p.id = %(id)s AND p.colony = %(colony)s;
 
 -- name: list_processes
--- A page of processes, newest first. A filter that is NULL lets everything through.
-SELECT
-  p.id, p.colony, p.workflow_id, p.node_name, p.func_name, p.sequence, p.executor_type, p.executor_names, p.location,
-  p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.max_retries, p.max_wait_ms, p.max_exec_ms,
-  p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at, p.label, p.initiator_name, p.submitted_at,
-  p.ended_at, p.errors,
-  CASE WHEN p.summary = '' THEN p.spec ELSE p.summary END AS spec, '{}'::bytea[] AS outputs,
-  ARRAY(SELECT parent_id FROM edge WHERE child_id = p.id ORDER BY position) AS parent_ids
-FROM process AS p
+-- A page of processes, newest first. A filter that is NULL lets everything through. What has an index of its own is asked for by a
+-- statement of its own, for a filter that may be NULL finds none.
+SELECT *
+FROM listed AS p
 WHERE
   p.colony = %(colony)s
   AND p.sequence < %(before)s
@@ -29,7 +24,61 @@ WHERE
   AND (%(executor_type)s::text IS NULL OR p.executor_type = %(executor_type)s)
   AND (%(label)s::text IS NULL OR p.label = %(label)s)
   AND (%(initiator)s::text IS NULL OR p.initiator = %(initiator)s OR p.initiator_name = %(initiator)s)
-  AND (%(workflow_id)s::uuid IS NULL OR p.workflow_id = %(workflow_id)s)
+  AND (%(executor_name)s::text IS NULL OR p.executor_name = %(executor_name)s)
+  AND (%(submitted_from)s::timestamptz IS NULL OR p.submitted_at >= %(submitted_from)s)
+  AND (%(submitted_until)s::timestamptz IS NULL OR p.submitted_at < %(submitted_until)s)
+ORDER BY p.sequence DESC
+LIMIT %(limit)s;
+
+-- name: list_open_processes
+-- As list_processes, of those that have not ended.
+SELECT *
+FROM listed AS p
+WHERE
+  p.colony = %(colony)s
+  AND p.ended_at IS NULL
+  AND p.sequence < %(before)s
+  AND (%(states)s::smallint[] IS NULL OR p.state = ANY(%(states)s::smallint[]))
+  AND (%(executor_type)s::text IS NULL OR p.executor_type = %(executor_type)s)
+  AND (%(label)s::text IS NULL OR p.label = %(label)s)
+  AND (%(initiator)s::text IS NULL OR p.initiator = %(initiator)s OR p.initiator_name = %(initiator)s)
+  AND (%(executor_name)s::text IS NULL OR p.executor_name = %(executor_name)s)
+  AND (%(submitted_from)s::timestamptz IS NULL OR p.submitted_at >= %(submitted_from)s)
+  AND (%(submitted_until)s::timestamptz IS NULL OR p.submitted_at < %(submitted_until)s)
+ORDER BY p.sequence DESC
+LIMIT %(limit)s;
+
+-- name: list_labelled_processes
+-- As list_processes, of those with a label.
+SELECT *
+FROM listed AS p
+WHERE
+  p.colony = %(colony)s
+  AND p.label = %(label)s
+  AND p.label <> ''
+  AND p.sequence < %(before)s
+  AND (%(states)s::smallint[] IS NULL OR p.state = ANY(%(states)s::smallint[]))
+  AND (%(executor_type)s::text IS NULL OR p.executor_type = %(executor_type)s)
+  AND (%(label)s::text IS NULL OR p.label = %(label)s)
+  AND (%(initiator)s::text IS NULL OR p.initiator = %(initiator)s OR p.initiator_name = %(initiator)s)
+  AND (%(executor_name)s::text IS NULL OR p.executor_name = %(executor_name)s)
+  AND (%(submitted_from)s::timestamptz IS NULL OR p.submitted_at >= %(submitted_from)s)
+  AND (%(submitted_until)s::timestamptz IS NULL OR p.submitted_at < %(submitted_until)s)
+ORDER BY p.sequence DESC
+LIMIT %(limit)s;
+
+-- name: list_workflow_processes
+-- As list_processes, of one workflow.
+SELECT *
+FROM listed AS p
+WHERE
+  p.colony || '' = %(colony)s
+  AND p.workflow_id = %(workflow_id)s
+  AND p.sequence < %(before)s
+  AND (%(states)s::smallint[] IS NULL OR p.state = ANY(%(states)s::smallint[]))
+  AND (%(executor_type)s::text IS NULL OR p.executor_type = %(executor_type)s)
+  AND (%(label)s::text IS NULL OR p.label = %(label)s)
+  AND (%(initiator)s::text IS NULL OR p.initiator = %(initiator)s OR p.initiator_name = %(initiator)s)
   AND (%(executor_name)s::text IS NULL OR p.executor_name = %(executor_name)s)
   AND (%(submitted_from)s::timestamptz IS NULL OR p.submitted_at >= %(submitted_from)s)
   AND (%(submitted_until)s::timestamptz IS NULL OR p.submitted_at < %(submitted_until)s)
@@ -103,62 +152,55 @@ WHERE
 ORDER BY l.xid, l.id
 LIMIT %(limit)s;
 
--- name: watched
--- Whether what is watched exists, and whether any of it is still open.
+-- name: list_colony_events
+-- A page of a colony's state changes, all of them: `wanted` are those that pass the filters. `unsettled` as above.
 SELECT
-  EXISTS (
-    SELECT 1
-    FROM process
-    WHERE colony = %(colony)s AND (id = %(process_id)s OR workflow_id = %(workflow_id)s)
-  ) AS exists,
-  EXISTS (
-    SELECT 1
-    FROM process
-    WHERE colony = %(colony)s AND (id = %(process_id)s OR workflow_id = %(workflow_id)s) AND state IN (1, 2)
-  ) AS open;
+  l.id, l.xid::text::bigint AS xid, l.process_id, l.at, l.from_state, l.to_state, l.attempt, l.executor_name, l.actor,
+  l.reason, p.node_name, p.func_name,
+  l.xid >= pg_snapshot_xmin(pg_current_snapshot()) AND l.xid < pg_snapshot_xmax(pg_current_snapshot()) AS unsettled,
+  (%(executor_types)s::text[] IS NULL OR l.executor_type = ANY(%(executor_types)s::text[]))
+  AND (%(labels)s::text[] IS NULL OR p.label = ANY(%(labels)s::text[]))
+  AND (%(states)s::smallint[] IS NULL OR l.to_state = ANY(%(states)s::smallint[])) AS wanted
+FROM ledger AS l
+JOIN process AS p ON p.id = l.process_id
+WHERE l.colony = %(colony)s AND (l.xid, l.id) > (%(after_xid)s::text::xid8, %(after_id)s::bigint)
+ORDER BY l.xid, l.id
+LIMIT %(limit)s;
+
+-- name: now_position
+-- Before everything that is still to come: no transaction that is open, or begins later, is older.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS xid;
+
+-- name: watched_process
+-- A process that is watched, if it exists; whether it is still open.
+SELECT ended_at IS NULL AS open
+FROM process
+WHERE colony = %(colony)s AND id = %(process_id)s;
+
+-- name: watched_workflow
+-- A workflow that is watched, if it exists; whether any of it is still open.
+SELECT waiting + running > 0 AS open
+FROM workflow
+WHERE colony = %(colony)s AND id = %(workflow_id)s;
 
 -- name: get_workflow
--- One workflow with its processes by state.
-SELECT w.id, w.colony, w.sequence, w.label, w.initiator, w.initiator_name, w.submitted_at, c.*
-FROM workflow AS w
-CROSS JOIN LATERAL (
-  SELECT
-    count(*) FILTER (WHERE state = 1) AS waiting,
-    count(*) FILTER (WHERE state = 2) AS running,
-    count(*) FILTER (WHERE state = 3) AS successful,
-    count(*) FILTER (WHERE state = 4) AS failed,
-    count(*) FILTER (WHERE state = 5) AS cancelled,
-    bool_or(attempt > 0) AS begun,
-    max(ended_at) AS ended_at
-  FROM process
-  WHERE workflow_id = w.id
-) AS c
-WHERE w.id = %(id)s AND w.colony = %(colony)s;
+-- One workflow; it counts its processes itself.
+SELECT
+  id, colony, sequence, label, initiator, initiator_name, submitted_at, waiting, running, successful, failed, cancelled, begun,
+  ended_at
+FROM workflow
+WHERE id = %(id)s AND colony = %(colony)s;
 
 -- name: list_workflows
--- A page of workflows, newest first, each with its processes by state.
-SELECT w.id, w.colony, w.sequence, w.label, w.initiator, w.initiator_name, w.submitted_at, c.*
-FROM (
-  SELECT id, colony, sequence, label, initiator, initiator_name, submitted_at
-  FROM workflow
-  WHERE
-    colony = %(colony)s
-    AND sequence < %(before)s
-    AND (%(label)s::text IS NULL OR label = %(label)s)
-    AND (%(initiator)s::text IS NULL OR initiator = %(initiator)s OR initiator_name = %(initiator)s)
-  ORDER BY sequence DESC
-  LIMIT %(limit)s
-) AS w
-CROSS JOIN LATERAL (
-  SELECT
-    count(*) FILTER (WHERE state = 1) AS waiting,
-    count(*) FILTER (WHERE state = 2) AS running,
-    count(*) FILTER (WHERE state = 3) AS successful,
-    count(*) FILTER (WHERE state = 4) AS failed,
-    count(*) FILTER (WHERE state = 5) AS cancelled,
-    bool_or(attempt > 0) AS begun,
-    max(ended_at) AS ended_at
-  FROM process
-  WHERE workflow_id = w.id
-) AS c
-ORDER BY w.sequence DESC;
+-- A page of workflows, newest first.
+SELECT
+  id, colony, sequence, label, initiator, initiator_name, submitted_at, waiting, running, successful, failed, cancelled, begun,
+  ended_at
+FROM workflow
+WHERE
+  colony = %(colony)s
+  AND sequence < %(before)s
+  AND (%(label)s::text IS NULL OR label = %(label)s)
+  AND (%(initiator)s::text IS NULL OR initiator = %(initiator)s OR initiator_name = %(initiator)s)
+ORDER BY sequence DESC
+LIMIT %(limit)s;

@@ -5,8 +5,15 @@ from uuid import UUID
 from servicekit.failures import NotFound
 from servicekit.postgres import Queries
 
-WRITES = Queries("services.scheduler.store")
-READS = Queries("services.scheduler.store", "reads.sql")
+PACKAGE = "services.scheduler.store"
+ENTERING = Queries(PACKAGE, "entering.sql")
+ASSIGNING = Queries(PACKAGE, "assigning.sql")
+ENDING = Queries(PACKAGE, "ending.sql")
+WORKFLOWS = Queries(PACKAGE, "workflows.sql")
+CHILDREN = Queries(PACKAGE, "children.sql")
+WRITES = Queries(PACKAGE)
+CHANNELS = Queries(PACKAGE, "channels.sql")
+READS = Queries(PACKAGE, "reads.sql")
 
 
 def no_process(process_id: UUID) -> NotFound:

@@ -76,7 +76,7 @@ class FakeServer(grpc.GenericRpcHandler):
         def streamed(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             yield from answered(request, context)
 
-        is_stream = handler_call_details.method.rpartition("/")[2] in {"FollowLogs", "WatchProcesses"}
+        is_stream = handler_call_details.method.rpartition("/")[2] in {"FollowChannel", "FollowLogs", "WatchProcesses"}
         make = grpc.unary_stream_rpc_method_handler if is_stream else grpc.unary_unary_rpc_method_handler
         return make(
             streamed if is_stream else answered,

@@ -8,7 +8,7 @@ import pytest
 
 from colonies.cli import arguments, workflow_file
 from colonies.cli.failure import CliError, ExitCode, one_line, visible
-from colonies.scheduler.v1.spec_pb2 import WorkflowSpec
+from colonies.scheduler.v1.spec_pb2 import PARENT_POLICY_ANY_DONE, WorkflowSpec
 
 from .conftest import Shell
 
@@ -97,6 +97,10 @@ EVERYTHING = {
             memory="1Gi",
             storage="2Gi",
             gpu={"name": "g", "memory": "80Gi", "count": 2, "node_count": 1},
+            require={"arch": "arm64", "zone": ["a", "b"], "gpu": True},
+            backoff={"first": "2s", "longest": "1m", "jitter": 0},
+            parents="ANY_DONE",
+            labels={"team": "x"},
             nodes=1,
             processes=2,
             processes_per_node=3,
@@ -126,6 +130,14 @@ def test_a_workflow_file_with_everything() -> None:
     assert (conditions.nodes, conditions.processes, conditions.processes_per_node) == (1, 2, 3)
     assert (conditions.wall_time_ms, conditions.location_name) == (60_000, "here")
     assert list(conditions.executor_names) == ["e1"]
+    assert [(each.key, list(each.values)) for each in conditions.labels] == [
+        ("arch", ["arm64"]),
+        ("zone", ["a", "b"]),
+        ("gpu", []),
+    ]
+    assert (c.backoff.first_ms, c.backoff.longest_ms, c.backoff.jitter) == (2_000, 60_000, 0)
+    assert (c.parent_policy, dict(c.labels)) == (PARENT_POLICY_ANY_DONE, {"team": "x"})
+    assert _parse({"nodes": [_node(backoff=1.5)]}).nodes[0].backoff.first_ms == 1_500
     share = spec.nodes[3].conditions.dependencies[0].share
     assert (share.index, share.of) == (0, 2)
 
@@ -153,6 +165,14 @@ def test_a_workflow_file_with_everything() -> None:
         ({"nodes": [_node(max_exec_time="soon")]}, "`max_exec_time`: 'soon' is not a duration"),
         ({"nodes": [_node(max_exec_time=1e300)]}, "`max_exec_time` is out of range"),
         ({"nodes": [_node(gpu={"nam": "x"})]}, "`gpu`: unknown key 'nam'"),
+        ({"nodes": [_node(require=[])]}, "`require` must be an object, not a list"),
+        ({"nodes": [_node(require={"gpu": 1})]}, "`require`['gpu'] is 1: it takes a text"),
+        ({"nodes": [_node(require={"gpu": "\ud800"})]}, "`require`"),
+        ({"nodes": [_node(labels={"a": 1})]}, "`labels`['a'] must be a text, not a number"),
+        ({"nodes": [_node(backoff="soon")]}, "`backoff`.first: 'soon' is not a duration"),
+        ({"nodes": [_node(backoff={"first": 1, "speed": 2})]}, "it takes first, factor, longest and jitter"),
+        ({"nodes": [_node(backoff={"first": 1, "factor": 0})]}, "`backoff`: factor is 0"),
+        ({"nodes": [_node(parents="none")]}, "`parents`: 'none' is none of all_successful"),
         ({"nodes": [_node(label="\ud800")]}, "half of a surrogate pair"),
     ],
 )

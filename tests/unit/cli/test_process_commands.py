@@ -6,6 +6,7 @@ import json
 import grpc
 import pytest
 
+from colonies.scheduler.v1 import explain_pb2 as explain
 from colonies.scheduler.v1 import process_pb2, spec_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 
@@ -104,6 +105,72 @@ def test_submit_sends_what_the_command_line_says(shell: Shell, server: FakeServe
     assert spec.conditions.executor_type == "cloud"
     assert list(spec.conditions.executor_names) == ["e1"]
     assert spec.conditions.location_name == "here"
+
+
+def test_submit_sends_every_condition(shell: Shell, server: FakeServer) -> None:
+    answers_submit(server)
+    result = shell(
+        *("submit", "f", "--require", "arch=arm64", "--require", "zone=a", "--require", "zone=b", "--require", "gpu"),
+        *("--labels", "team=x", "--backoff", "1.5s,factor=3,longest=1h,jitter=0", "--cpu", "1500m", "--memory", "10Gi"),
+        *("--storage", "1Ti", "--gpu", "a100:2", "--gpu-memory", "80Gi", "--nodes", "2", "--processes", "8"),
+        *("--processes-per-node", "4", "--wall-time", "1h"),
+    )
+    assert result.exit_code == 0, result.output
+    (spec,) = server.requests[0].specs
+    wanted = spec.conditions
+    assert [(each.key, each.operator, list(each.values)) for each in wanted.labels] == [
+        ("arch", spec_pb2.LABEL_OPERATOR_EQUALS, ["arm64"]),
+        ("zone", spec_pb2.LABEL_OPERATOR_IN, ["a", "b"]),
+        ("gpu", spec_pb2.LABEL_OPERATOR_EXISTS, []),
+    ]
+    assert dict(spec.labels) == {"team": "x"}
+    backoff = spec.backoff
+    assert (backoff.first_ms, backoff.factor, backoff.longest_ms, backoff.jitter) == (1500, 3, 3_600_000, 0)
+    assert (wanted.cpu, wanted.memory, wanted.storage, wanted.wall_time_ms) == ("1500m", "10Gi", "1Ti", 3_600_000)
+    assert (wanted.gpu.name, wanted.gpu.count, wanted.gpu.memory) == ("a100", 2, "80Gi")
+    assert (wanted.nodes, wanted.processes, wanted.processes_per_node) == (2, 8, 4)
+    assert shell("submit", "f", "--gpu", "2", "--backoff", "1s").exit_code == 0
+    assert not server.requests[1].specs[0].conditions.gpu.name
+
+
+def an_explanation() -> explain.Explanation:
+    return explain.Explanation(
+        reason=explain.WAIT_REASON_NO_MATCH,
+        summary="no approved executor meets all conditions",
+        pending_parents=["a", "b"],
+        pending_parent_count=5,
+        executors=3,
+        conditions=[
+            explain.ConditionReport(
+                kind=explain.CONDITION_KIND_EXECUTOR_TYPE, wanted="cloud", failing=2, failing_names=["e1", "e2"]
+            ),
+        ],
+    )
+
+
+def test_explain(shell: Shell, server: FakeServer) -> None:
+    server.on(
+        SCHEDULER + "ExplainProcess",
+        explain.ExplainProcessRequest,
+        lambda _: explain.ExplainProcessResponse(explanation=an_explanation()),
+    )
+    server.on(
+        SCHEDULER + "ExplainSpec",
+        explain.ExplainSpecRequest,
+        lambda _: explain.ExplainSpecResponse(explanation=an_explanation()),
+    )
+    shown = shell("explain", PROCESS_ID)
+    assert shown.exit_code == 0, shown.output
+    assert "No match" in shown.stdout
+    assert "a, b and 3 more" in shown.stdout
+    assert [line.split() for line in shown.stdout.splitlines()][-1] == ["Executor", "type", "cloud", "2", "e1,", "e2"]
+    assert server.requests[0].process_id == PROCESS_ID
+    document = shell.json("explain", "--spec", "square", "2", "--type", "cloud", "--cpu", "2")
+    assert document["reason"] == "WAIT_REASON_NO_MATCH"
+    asked = server.requests[1].spec
+    assert (asked.func_name, asked.args[0].data, asked.conditions.executor_type) == ("square", b"2", "cloud")
+    assert shell("explain", PROCESS_ID, "--cpu", "2").exit_code == 2
+    assert len(server.requests) == 2
 
 
 def test_arguments_after_dashes_are_arguments(shell: Shell, server: FakeServer) -> None:

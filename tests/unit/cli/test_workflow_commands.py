@@ -88,6 +88,30 @@ def test_watch(shell: Shell, server: FakeServer) -> None:
     assert shell("watch", WORKFLOW_ID).exit_code == 1
 
 
+def test_watching_the_colony(shell: Shell, server: FakeServer) -> None:
+    answers_watch(server, process_pb2.PROCESS_STATE_RUNNING, process_pb2.PROCESS_STATE_FAILED)
+    lines = shell("--json", "watch", "--type", "edge", "--label", "l", "--state", "failed", "--cursor", "7")
+    assert lines.exit_code == 0, lines.output  # the fake ends the stream, which a server does not
+    assert [json.loads(line)["cursor"] for line in lines.stdout.splitlines()] == ["1", "2"]
+    (request,) = server.requests
+    wanted = request.colony
+    assert (list(wanted.executor_types), list(wanted.labels), request.cursor) == (["edge"], ["l"], "7")
+    assert list(wanted.states) == [process_pb2.PROCESS_STATE_FAILED]
+
+
+def test_workflow_retry(shell: Shell, server: FakeServer) -> None:
+    counts = iter([3, 3, 0])
+    server.on(
+        SCHEDULER + "RetryWorkflow",
+        scheduler.RetryWorkflowRequest,
+        lambda _: scheduler.RetryWorkflowResponse(count=next(counts)),
+    )
+    assert shell.json("workflow", "retry", WORKFLOW_ID) == {"retried": 3}
+    assert shell("workflow", "retry", WORKFLOW_ID).stdout == f"workflow {WORKFLOW_ID}: 3 processes wait to be tried again\n"
+    assert shell("workflow", "retry", WORKFLOW_ID).stdout == "there is nothing to try again\n"
+    assert server.requests[0].workflow_id == WORKFLOW_ID
+
+
 def test_crons(shell: Shell, server: FakeServer, tmp_path: Path) -> None:
     file = tmp_path / "w.json"
     file.write_text(json.dumps({"nodes": [{"name": "a", "function": "f", "executor_type": "edge"}]}))

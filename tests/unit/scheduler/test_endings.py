@@ -2,64 +2,24 @@
 
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from servicekit.failures import FailedPrecondition
 from services.scheduler.domain import endings
 from services.scheduler.domain.endings import Closing, Prior
-from services.scheduler.domain.records import Ending, Live, Over
-from services.scheduler.domain.states import FINAL, LEGAL, Outcome, Reason, State
+from services.scheduler.domain.records import AttemptRef, Over
+from services.scheduler.domain.states import Outcome, Reason, State
 
-NOW = datetime(2023, 3, 27, 8, 45, 15, tzinfo=UTC)
-ME, OTHER = "11" * 32, "22" * 32
-SUCCESS = Closing(successful=True, outputs=[b"4"])
-FAILURE = Closing(successful=False, errors=("broken",))
-RETRYABLE = Closing(successful=False, errors=("try again",), retryable=True)
-
-closings = st.builds(Closing, successful=st.booleans(), outputs=st.none(), errors=st.just(("broken",)), retryable=st.booleans())
-
-
-def live(**changes: Any) -> Live:
-    row = Live(
-        id=uuid.UUID(int=7),
-        colony="acme",
-        workflow_id=None,
-        node_name="",
-        func_name="f",
-        sequence=1,
-        executor_type="cli",
-        executor_names=(),
-        location="",
-        priority_time=0,
-        state=State.RUNNING,
-        pending_parents=0,
-        attempt=1,
-        retries=0,
-        max_retries=0,
-        max_wait_ms=0,
-        max_exec_ms=0,
-        executor_id=ME,
-        executor_name="worker-1",
-        initiator="33" * 32,
-        ready_at=NOW,
-        started_at=NOW,
-    )
-    return replace(row, **changes)
-
-
-def ending(decided: Ending | None) -> Ending:
-    assert decided is not None
-    return decided
+from .lives import FAILURE, ME, NOW, OTHER, RETRYABLE, SUCCESS, closings, ending, live
 
 
 def test_a_success_ends_it_with_its_outputs() -> None:
-    end = ending(endings.close(live(), 1, ME, SUCCESS, None))
+    end = ending(endings.close(live(), 1, ME, SUCCESS, None, NOW))
     assert (end.to_state, end.reason, end.outcome) == (State.SUCCESSFUL, Reason.CLOSED, Outcome.SUCCESSFUL)
     assert (end.outputs, end.actor, end.counts_as_retry) == ([b"4"], ME, False)
 
@@ -67,7 +27,7 @@ def test_a_success_ends_it_with_its_outputs() -> None:
 @given(st.integers(0, 50))
 def test_it_goes_back_exactly_max_retries_times(max_retries: int) -> None:
     row, times = live(max_retries=max_retries), 0
-    while (end := ending(endings.close(row, row.attempt, ME, RETRYABLE, None))).to_state is State.WAITING:
+    while (end := ending(endings.close(row, row.attempt, ME, RETRYABLE, None, NOW))).to_state is State.WAITING:
         assert (end.reason, end.outcome, end.counts_as_retry) == (Reason.RETRIED, Outcome.FAILED, True)
         times += 1
         row = replace(row, retries=row.retries + 1, attempt=row.attempt + 1)
@@ -79,19 +39,19 @@ def test_it_goes_back_exactly_max_retries_times(max_retries: int) -> None:
 @pytest.mark.parametrize("retries", [0, 1, 10**6, 2**31 - 1])
 def test_for_ever_means_for_ever(retries: int) -> None:
     row = live(max_retries=endings.UNLIMITED, retries=retries)
-    assert ending(endings.close(row, 1, ME, RETRYABLE, None)).to_state is State.WAITING
-    assert ending(endings.lose(row, 1)).to_state is State.WAITING
+    assert ending(endings.close(row, 1, ME, RETRYABLE, None, NOW)).to_state is State.WAITING
+    assert ending(endings.lose(row, 1, NOW)).to_state is State.WAITING
 
 
 @given(st.integers(-1, 5), st.integers(0, 5))
 def test_a_failure_that_is_not_retryable_is_never_retried(max_retries: int, retries: int) -> None:
-    end = ending(endings.close(live(max_retries=max_retries, retries=retries), 1, ME, FAILURE, None))
+    end = ending(endings.close(live(max_retries=max_retries, retries=retries), 1, ME, FAILURE, None, NOW))
     assert (end.to_state, end.outcome, end.counts_as_retry) == (State.FAILED, Outcome.FAILED, False)
 
 
 def test_the_ledger_keeps_why_an_attempt_ended_though_there_is_another() -> None:
     row = live(max_retries=1, max_exec_ms=1_000)
-    assert ending(endings.lose(row, 1)).reason is Reason.LEASE_EXPIRED
+    assert ending(endings.lose(row, 1, NOW)).reason is Reason.LEASE_EXPIRED
     assert ending(endings.time_out(row, 1, NOW + timedelta(seconds=1))).reason is Reason.MAX_EXEC_TIME
 
 
@@ -101,10 +61,10 @@ def test_only_the_live_attempt_of_its_executor_closes(
 ) -> None:
     row = live(state=state, attempt=attempt, executor_id=executor)
     if state is State.RUNNING and attempt == number and executor == ME:
-        assert endings.close(row, number, ME, closing, None) is not None
+        assert endings.close(row, number, ME, closing, None, NOW) is not None
         return
     with pytest.raises(FailedPrecondition) as caught:
-        endings.close(row, number, ME, closing, None)
+        endings.close(row, number, ME, closing, None, NOW)
     assert caught.value.reason == "ATTEMPT_SUPERSEDED"
     assert caught.value.metadata == {"process_id": str(row.id)}
 
@@ -115,7 +75,7 @@ def test_only_the_live_attempt_of_its_executor_closes(
 )
 def test_the_same_close_again_is_accepted_and_changes_nothing(state: State, closing: Closing, outcome: Outcome) -> None:
     row = live(state=state, attempt=2, executor_id=OTHER)
-    assert endings.close(row, 1, ME, closing, Prior(ME, outcome)) is None
+    assert endings.close(row, 1, ME, closing, Prior(ME, outcome), NOW) is None
 
 
 @given(st.sampled_from(Outcome), st.sampled_from([ME, OTHER]), closings)
@@ -123,10 +83,10 @@ def test_another_close_than_the_one_made_is_refused(outcome: Outcome, executor: 
     wanted = Outcome.SUCCESSFUL if closing.successful else Outcome.FAILED
     row = live(state=State.FAILED)
     if executor == ME and outcome is wanted:
-        assert endings.close(row, 1, ME, closing, Prior(executor, outcome)) is None
+        assert endings.close(row, 1, ME, closing, Prior(executor, outcome), NOW) is None
         return
     with pytest.raises(FailedPrecondition):
-        endings.close(row, 1, ME, closing, Prior(executor, outcome))
+        endings.close(row, 1, ME, closing, Prior(executor, outcome), NOW)
 
 
 def test_a_time_limit_ends_an_attempt_at_its_deadline_and_not_before() -> None:
@@ -157,11 +117,11 @@ def test_a_wait_timer_is_of_no_consequence_unless_it_waits_in_the_queue(changes:
 def test_timers_of_attempts_that_are_over_are_of_no_consequence(state: State, attempt: int, number: int) -> None:
     late = NOW + timedelta(days=365)
     row = live(state=state, attempt=attempt, max_exec_ms=1)
-    assert endings.lose(row, number) is None
-    assert endings.withdraw_offer(row, number) is None
+    assert endings.lose(row, number, NOW) is None
+    assert endings.withdraw_offer(row, number, NOW) is None
     assert endings.time_out(row, number, late) is None
     running = live(attempt=attempt, max_exec_ms=1)
-    assert (endings.lose(running, number) is None) == (attempt != number)
+    assert (endings.lose(running, number, NOW) is None) == (attempt != number)
     assert (endings.time_out(running, number, late) is None) == (attempt != number)
 
 
@@ -174,16 +134,16 @@ def test_what_never_reached_its_executor_goes_back_without_counting() -> None:
 
 @given(st.integers(0, 5), st.integers(0, 6))
 def test_an_offer_that_ran_out_costs_a_retry_only_after_three_that_did_not(retries: int, uncounted: int) -> None:
-    row = live(retries=retries, attempt=retries + uncounted + 1, max_retries=endings.UNLIMITED)
-    end = ending(endings.withdraw_offer(row, row.attempt))
+    row = live(retries=retries, undelivered=uncounted, attempt=retries + uncounted + 1, max_retries=endings.UNLIMITED)
+    end = ending(endings.withdraw_offer(row, row.attempt, NOW))
     if uncounted < endings.MAX_UNCONFIRMED:
         assert (end.to_state, end.reason, end.outcome) == (State.WAITING, Reason.UNDELIVERED, Outcome.UNDELIVERED)
         assert (end.counts_as_retry, end.errors) == (False, [f"attempt {row.attempt} was not confirmed by executor worker-1"])
     else:
-        assert end == endings.lose(row, row.attempt)
+        assert end == endings.lose(row, row.attempt, NOW)
         assert end.counts_as_retry
     # Retries that are not left are not needed while nothing is counted.
-    last = endings.withdraw_offer(replace(row, max_retries=retries), row.attempt)
+    last = endings.withdraw_offer(replace(row, max_retries=retries), row.attempt, NOW)
     assert ending(last).to_state is (State.WAITING if uncounted < endings.MAX_UNCONFIRMED else State.FAILED)
 
 
@@ -213,105 +173,72 @@ def test_cancelling() -> None:
         assert endings.cancel_open(live(state=state), ME) is None
 
 
-class Life(RuleBasedStateMachine):
-    """A process to which anything happens at any time, in any order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = NOW
-        self.row = live(state=State.WAITING, attempt=0, executor_id="", max_exec_ms=5_000, max_wait_ms=5_000)
-        self.outcomes: dict[int, Prior] = {}
-
-    @rule(max_retries=st.integers(-1, 3))
-    def submit_with(self, max_retries: int) -> None:
-        if self.row.attempt == 0:
-            self.row = replace(self.row, max_retries=max_retries)
-
-    @rule(seconds=st.integers(0, 6))
-    def time_passes(self, seconds: int) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    @rule(executor=st.sampled_from([ME, OTHER]))
-    def assign(self, executor: str) -> None:
-        if self.row.is_ready:
-            self.row = replace(
-                self.row,
-                state=State.RUNNING,
-                attempt=self.row.attempt + 1,
-                executor_id=executor,
-                started_at=self.now,
-            )
-
-    @rule(number=st.integers(1, 4), executor=st.sampled_from([ME, OTHER]), closing=closings)
-    def close(self, number: int, executor: str, closing: Closing) -> None:
-        before, prior = self.row, self.outcomes.get(number)
-        try:
-            end = endings.close(self.row, number, executor, closing, prior)
-        except FailedPrecondition:
-            assert not endings.holds(before, number, executor)
-        else:
-            assert (end is not None) == endings.holds(before, number, executor)
-            self.becomes(end)
-
-    @rule(number=st.integers(1, 4))
-    def lease_ends(self, number: int) -> None:
-        self.becomes(endings.lose(self.row, number))
-
-    @rule(number=st.integers(1, 4))
-    def offer_ends(self, number: int) -> None:
-        self.becomes(endings.withdraw_offer(self.row, number))
-
-    @rule(number=st.integers(1, 4))
-    def time_limit(self, number: int) -> None:
-        self.becomes(endings.time_out(self.row, number, self.now))
-
-    @rule()
-    def wait_limit(self) -> None:
-        self.becomes(endings.wait_out(self.row, self.now))
-
-    @rule(number=st.integers(1, 4), executor=st.sampled_from([ME, OTHER]))
-    def undelivered(self, number: int, executor: str) -> None:
-        self.becomes(endings.give_back(self.row, number, executor))
-
-    @rule(everything=st.booleans())
-    def cancel(self, everything: bool) -> None:
-        if everything or not self.row.is_final:
-            self.becomes(endings.cancel_open(self.row, ME))
-
-    def becomes(self, end: Ending | None) -> None:
-        if end is None:
-            return
-        row = self.row
-        assert end.id == row.id
-        assert (row.state, end.to_state) in LEGAL
-        assert (end.outcome is not Outcome.LIVE) == (row.state is State.RUNNING)
-        assert end.counts_as_retry <= (end.to_state is State.WAITING)
-        assert bool(end.errors) or end.to_state is not State.FAILED
-        if row.state is State.RUNNING:
-            assert row.attempt not in self.outcomes, "an attempt ends once"
-            self.outcomes[row.attempt] = Prior(row.executor_id, end.outcome)
-        again = end.to_state is State.WAITING
-        self.row = replace(
-            row,
-            state=end.to_state,
-            retries=row.retries + end.counts_as_retry,
-            executor_id="" if again else row.executor_id,
-            ready_at=self.now if again else row.ready_at,
-        )
-
-    @invariant()
-    def retries_stay_within_their_bound(self) -> None:
-        assert self.row.max_retries == endings.UNLIMITED or self.row.retries <= self.row.max_retries
-
-    @invariant()
-    def every_attempt_but_the_live_one_has_an_outcome(self) -> None:
-        over = self.row.attempt - (self.row.state is State.RUNNING)
-        assert set(self.outcomes) == set(range(1, over + 1))
+# As they come in: waits in whole milliseconds up to a week, factors from 1.
+backoffs = st.tuples(
+    st.integers(1, 604_800_000).map(float), st.floats(1, 100), st.integers(1, 604_800_000).map(float), st.floats(0, 1)
+)
 
 
-TestLife = Life.TestCase
+@given(backoffs, st.integers(0, 2**31 - 1))
+def test_a_back_off_lies_within_its_bounds(backoff: tuple[float, ...], retries: int) -> None:
+    """The n-th retry waits first x factor^(n-1), at most the longest wait, less at most the jitter's part."""
+    first_ms, factor, longest_ms, jitter = backoff
+    until = endings.backoff_until(live(retries=retries, backoff=backoff), NOW)
+    assert until is not None
+    # So many steps only as make a difference: floats end somewhere.
+    wait_ms = first_ms
+    for _ in range(min(retries, 200_000)):
+        before, wait_ms = wait_ms, min(wait_ms * factor, longest_ms)
+        if wait_ms in {before, longest_ms}:
+            break
+    wait_ms = min(wait_ms, longest_ms)
+    found_ms = (until - NOW) / timedelta(milliseconds=1)
+    assert wait_ms * (1 - jitter) * (1 - 1e-6) - 0.001 <= found_ms <= wait_ms * (1 + 1e-6) + 0.001
 
 
-def test_nothing_leads_out_of_a_final_state() -> None:
-    assert not [step for step in LEGAL if step[0] in FINAL]
-    assert {to for _, to in LEGAL} == set(State) - {State.NONE}
+def test_a_back_off_without_jitter_is_exact() -> None:
+    waits = [endings.backoff_until(live(retries=n, backoff=(100.0, 3.0, 2_000.0, 0.0)), NOW) for n in range(5)]
+    assert waits == [NOW + timedelta(milliseconds=ms) for ms in (100, 300, 900, 2_000, 2_000)]
+
+
+def test_jitter_spreads() -> None:
+    row = live(backoff=(100_000.0, 1.0, 100_000.0, 0.5))
+    found = [endings.backoff_until(row, NOW) for _ in range(200)]
+    waits = [(until - NOW).total_seconds() for until in found if until is not None]
+    assert len(waits) == 200
+    assert 50 <= min(waits) < 60
+    assert 90 < max(waits) <= 100
+
+
+def test_without_a_back_off_it_comes_back_at_once() -> None:
+    assert endings.backoff_until(live(), NOW) is None
+    end = ending(endings.close(live(max_retries=1), 1, ME, RETRYABLE, None, NOW))
+    assert (end.to_state, end.backoff_until) == (State.WAITING, None)
+
+
+@pytest.mark.parametrize("retries", [0, 1, 5, 1_000, 2**31 - 1])
+def test_only_what_counts_as_a_retry_backs_off(retries: int) -> None:
+    row = live(retries=retries, max_retries=endings.UNLIMITED, max_exec_ms=1, backoff=(4_000.0, 1.0, 4_000.0, 0.0))
+    until = NOW + timedelta(seconds=4)
+    assert ending(endings.close(row, 1, ME, RETRYABLE, None, NOW)).backoff_until == until
+    assert ending(endings.lose(row, 1, NOW)).backoff_until == until
+    late = NOW + timedelta(seconds=1)
+    assert ending(endings.time_out(row, 1, late)).backoff_until == late + timedelta(seconds=4)
+    assert ending(endings.withdraw_offer(row, 1, NOW)).backoff_until is None
+    assert ending(endings.give_back(row, 1, ME)).backoff_until is None
+    assert ending(endings.close(row, 1, ME, FAILURE, None, NOW)).backoff_until is None
+    assert ending(endings.lose(replace(row, max_retries=retries), 1, NOW)).backoff_until is None
+
+
+@given(st.sampled_from([SUCCESS, FAILURE, RETRYABLE]), st.sampled_from([SUCCESS, FAILURE, RETRYABLE]))
+def test_a_second_close_in_the_same_moment_must_be_the_same(first: Closing, second: Closing) -> None:
+    row, ref = live(max_retries=1), AttemptRef(uuid.UUID(int=7), 1)
+    before = ending(endings.close(row, 1, ME, first, None, NOW))
+    if first.successful == second.successful:
+        endings.require_same(before, ref, row, ME, second)
+    else:
+        with pytest.raises(FailedPrecondition):
+            endings.require_same(before, ref, row, ME, second)
+    for other in ((AttemptRef(row.id, 2), ME), (ref, OTHER)):
+        with pytest.raises(FailedPrecondition):
+            endings.require_same(before, other[0], row, other[1], second)

@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
-from colonies.scheduler.v1.spec_pb2 import Conditions, Dependency, FunctionSpec, Gpu, Value
+from colonies.scheduler.v1 import spec_pb2
+from colonies.scheduler.v1.spec_pb2 import Backoff, Conditions, Dependency, FunctionSpec, Gpu, LabelRequirement, Value
 from servicekit.bounds import Bounds
 from services.scheduler.domain.spec import Dependency as Edge
-from services.scheduler.domain.spec import Selector, Spec
+from services.scheduler.domain.spec import ParentPolicy, Selector, Spec
 from services.scheduler.rpc import specs as rules
 
 Change = Callable[[FunctionSpec], object]
+EQUALS, IN, EXISTS = spec_pb2.LABEL_OPERATOR_EQUALS, spec_pb2.LABEL_OPERATOR_IN, spec_pb2.LABEL_OPERATOR_EXISTS
+DAY_MS = 24 * 3600 * 1000
 TEN_YEARS_MS = 10 * 365 * 24 * 3600 * 1000
 MIB = 1024 * 1024
 
@@ -67,6 +70,10 @@ def entries(count: int, value: Any) -> dict[str, Any]:
     return {f"k{index}": value for index in range(count)}
 
 
+def like(operator: Any, *values: str, key: str = "os") -> LabelRequirement:
+    return LabelRequirement(key=key, operator=operator, values=values)
+
+
 AT_THE_BOUND: dict[str, Change] = {
     "func_name": put("func_name", "f" * 256),
     "func_name in UTF-8": put("func_name", "ö" * 128),
@@ -105,6 +112,15 @@ AT_THE_BOUND: dict[str, Change] = {
     "storage": put("conditions.storage", "1.5T"),
     "gpu": put("conditions.gpu", Gpu(name="g" * 128, memory="80G", count=1_000_000, node_count=1_000_000)),
     "wall_time_ms": put("conditions.wall_time_ms", TEN_YEARS_MS),
+    "labels": put("labels", {f"k{index}": "v" * 128 for index in range(32)}),
+    "label of UTF-8": put("labels", {"k" * 128: "ö" * 64}),
+    "label without value": put("labels", {"k": ""}),
+    "requirements": put("conditions.labels", [like(EQUALS, "v" * 128)] * 32),
+    "requirement in": put("conditions.labels", [like(IN, *(f"v{index}" for index in range(32)))]),
+    "requirement exists": put("conditions.labels", [like(EXISTS, key="k" * 128)]),
+    "shortest backoff": put("backoff", Backoff(first_ms=1, factor=1, longest_ms=1, jitter=0)),
+    "longest backoff": put("backoff", Backoff(first_ms=DAY_MS, factor=100, longest_ms=30 * DAY_MS, jitter=1)),
+    "parent_policy": put("parent_policy", spec_pb2.PARENT_POLICY_ANY_DONE),
 }
 
 BEYOND: list[tuple[Change, str]] = [
@@ -177,6 +193,36 @@ BEYOND: list[tuple[Change, str]] = [
     (put("conditions.wall_time_ms", -1), "conditions.wall_time_ms"),
     (put("conditions.wall_time_ms", TEN_YEARS_MS + 1), "conditions.wall_time_ms"),
     (put("conditions.dependencies", [Dependency(node_name="a")]), "conditions.dependencies"),
+    (put("labels", entries(33, "v")), "labels"),
+    (put("labels", {"": "v"}), "labels (a key)"),
+    (put("labels", {"k" * 129: "v"}), "labels (a key)"),
+    (put("labels", {"a b": "v"}), "labels (a key)"),
+    (put("labels", {"k": "v" * 129}), "labels (a value)"),
+    (put("labels", {"k": "a\nb"}), "labels (a value)"),
+    (put("conditions.labels", [like(EXISTS)] * 33), "conditions.labels"),
+    (put("conditions.labels", [like(EXISTS, key="")]), "conditions.labels[0].key"),
+    (put("conditions.labels", [like(EXISTS), like(EXISTS, key="a b")]), "conditions.labels[1].key"),
+    (put("conditions.labels", [like(0)]), "conditions.labels[0].operator"),
+    (put("conditions.labels", [like(4, "v")]), "conditions.labels[0].operator"),
+    (put("conditions.labels", [like(EQUALS)]), "conditions.labels[0].values"),
+    (put("conditions.labels", [like(EQUALS, "a", "b")]), "conditions.labels[0].values"),
+    (put("conditions.labels", [like(IN)]), "conditions.labels[0].values"),
+    (put("conditions.labels", [like(IN, *"v" * 33)]), "conditions.labels[0].values"),
+    (put("conditions.labels", [like(EXISTS, "v")]), "conditions.labels[0].values"),
+    (put("conditions.labels", [like(EQUALS, "v" * 129)]), "conditions.labels[0].values[0]"),
+    (put("conditions.labels", [like(IN, "v", "a\0")]), "conditions.labels[0].values[1]"),
+    (put("backoff", Backoff()), "backoff.first_ms"),
+    (put("backoff", Backoff(first_ms=DAY_MS + 1)), "backoff.first_ms"),
+    (put("backoff", Backoff(first_ms=1, factor=0.99)), "backoff.factor"),
+    (put("backoff", Backoff(first_ms=1, factor=100.1)), "backoff.factor"),
+    (put("backoff", Backoff(first_ms=1, factor=float("nan"))), "backoff.factor"),
+    (put("backoff", Backoff(first_ms=10, longest_ms=9)), "backoff.longest_ms"),
+    (put("backoff", Backoff(first_ms=10, longest_ms=-1)), "backoff.longest_ms"),
+    (put("backoff", Backoff(first_ms=10, longest_ms=30 * DAY_MS + 1)), "backoff.longest_ms"),
+    (put("backoff", Backoff(first_ms=1, jitter=-0.1)), "backoff.jitter"),
+    (put("backoff", Backoff(first_ms=1, jitter=1.1)), "backoff.jitter"),
+    (put("parent_policy", 4), "parent_policy"),
+    (put("parent_policy", -1), "parent_policy"),
 ]
 
 
@@ -264,21 +310,98 @@ def test_what_is_scheduled_by() -> None:
     assert (one.executor_names, one.location) == (("b", "a"), "sweden")
 
 
-def test_the_summary_is_the_spec_without_user_data() -> None:
+def test_only_a_large_spec_has_a_summary_without_user_data() -> None:
     rest = [put("priority", 3), put("label", "nightly"), put("channels", ["c"]), put("conditions.cpu", "2")]
-    rest += [put("max_wait_time_ms", 1), put("max_exec_time_ms", 2), put("max_retries", -1)]
-    data = [put("args", [of(1)]), put("kwargs", {"k": of(1)}), put("env", {"k": "v"}), put("filesystem", of(0))]
+    rest += [put("max_wait_time_ms", 1), put("max_exec_time_ms", 2), put("max_retries", -1), put("labels", {"k": "v"})]
+    rest += [put("parent_policy", 2), put("backoff", Backoff(first_ms=5)), put("conditions.labels", [like(EXISTS)])]
+    large = "v" * rules.SMALL
+    data = [put("args", [of(rules.SMALL)]), put("kwargs", {"k": of(rules.SMALL)}), put("env", {"k": large})]
+    data += [put("filesystem", of(rules.SMALL))]
     _, (bare,) = check(*rest)
     assert bare.summary == b"", "nothing was left out: the spec itself is shown"
+    _, (large_bare,) = check(
+        put("conditions.dependencies", many(2_000, lambda index: Dependency(node_name=f"n{index}"))), in_workflow=True
+    )
+    assert large_bare.summary == b""
     for change in data:
         _, (found,) = check(*rest, change)
-        assert found.summary == bare.body
+        assert FunctionSpec.FromString(found.summary) == FunctionSpec.FromString(bare.body)
         assert found.body != bare.body
+    _, (small,) = check(*rest, put("args", [of(1_000)]))
+    assert small.summary == b""
     # A field that is added must be either user data or in the summary.
-    assert {field.name for field in FunctionSpec.DESCRIPTOR.fields} == {
-        *("node_name", "func_name", "priority", "max_wait_time_ms", "max_exec_time_ms", "max_retries", "conditions"),
-        *("label", "channels", "args", "kwargs", "env", "filesystem"),
-    }
+    assert set(rules.USER_DATA) <= {field.name for field in FunctionSpec.DESCRIPTOR.fields}
+
+
+def test_every_field_is_looked_at() -> None:
+    assert set(rules.PLAIN) == {field.name for field in FunctionSpec.DESCRIPTOR.fields}
+    assert set(rules.PLAIN_CONDITIONS) == {field.name for field in Conditions.DESCRIPTOR.fields}
+
+
+@pytest.mark.parametrize("change", [*AT_THE_BOUND.values(), *(change for change, _ in BEYOND)])
+def test_what_is_plainly_in_bounds_is_in_bounds(change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The glance and the close look agree: a glance that lets something through is right, and the close look finds no less."""
+    glanced = check(change)
+    monkeypatch.setattr(rules, "_is_plain", lambda *_, **__: False)
+    assert check(change) == glanced
+
+
+def test_ordinary_specs_are_not_looked_at_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(rules, "check_spec")
+    names = ["label", "priority", "max_retries", "cpu", "memory", "location"]
+    changes = [put("args", [of(1), Value(media_type="text/plain")]), put("kwargs", {"k": of(1)}), put("env", {"A": "1"})]
+    changes += [put("labels", {"team": "x"}), put("channels", ["c"]), put("conditions.labels", [like(EQUALS, "linux")])]
+    changes += [AT_THE_BOUND[name] for name in names]
+    assert check(*changes)[0] == []
+    assert check(*changes, put("conditions.dependencies", [Dependency(node_name="a")]), in_workflow=True)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ([], ""),
+        ([put("conditions.processes", 1)], ""),
+        ([put("conditions.cpu", "0")], ""),
+        ([put("conditions.cpu", "1.5"), put("conditions.memory", "1Ki")], '{"c":1500,"m":1024}'),
+        (
+            [put("conditions.storage", "1k"), put("conditions.nodes", 2), put("conditions.processes", 8)],
+            '{"d":2,"p":8,"s":1000}',
+        ),
+        ([put("conditions.processes_per_node", 4), put("conditions.wall_time_ms", 4)], ""),
+        ([put("conditions.gpu", Gpu())], '{"g":{"k":1}}'),
+        ([put("conditions.gpu", Gpu(name="A100", memory="1k", count=2, node_count=2))], '{"g":{"k":2,"m":1000,"n":"A100"}}'),
+        (
+            [put("conditions.labels", [like(IN, "b", "a", "b"), like(EXISTS, key="arch"), like(EQUALS, "a")])],
+            '{"l":[["arch","?"],["os","=","a"],["os","in","a","b"]]}',
+        ),
+        ([put("labels", {"b": "2", "a": "1"})], '{"t":{"a":"1","b":"2"}}'),
+    ],
+)
+def test_needs(changes: list[Change], text: str) -> None:
+    refused, (found,) = check(*changes)
+    assert (refused, found.needs) == ([], text)
+    assert rules.needs_of(FunctionSpec.FromString(found.body)).text == text
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (Backoff(first_ms=5), (5, 2, 3_600_000, 0.5)),
+        (Backoff(first_ms=DAY_MS), (DAY_MS, 2, DAY_MS, 0.5)),
+        (Backoff(first_ms=5, factor=1.5, longest_ms=10, jitter=0), (5, 1.5, 10, 0)),
+    ],
+)
+def test_backoff_with_what_is_not_said(given: Backoff, found: tuple[float, ...]) -> None:
+    assert check()[1][0].backoff == ()
+    assert check(put("backoff", given))[1][0].backoff == found
+
+
+def test_parent_policy_and_channels() -> None:
+    _, (plain,) = check()
+    assert (plain.parent_policy, plain.channels) == (ParentPolicy.ALL_SUCCESSFUL, ())
+    for number, policy in enumerate(("ALL_SUCCESSFUL", "ALL_DONE", "ANY_DONE"), start=1):
+        assert check(put("parent_policy", number))[1][0].parent_policy is ParentPolicy[policy]
+    assert check(put("channels", ["b", "a"]))[1][0].channels == ("b", "a")
 
 
 def test_outputs() -> None:

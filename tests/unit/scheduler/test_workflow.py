@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from servicekit.failures import InvalidArgument
 from services.scheduler.domain.spec import Dependency, Spec
-from services.scheduler.domain.workflow import SHOWN_NODES, parents_of
+from services.scheduler.domain.workflow import SHOWN_NODES, below, parents_of
 
 FIELD = "workflow.nodes"
 
@@ -134,3 +134,34 @@ def test_the_largest_fan_in_costs_time_in_proportion_to_its_edges() -> None:
 
     small = min(seconds(500) for _ in range(5))
     assert seconds(10_000) < 100 * small
+
+
+@given(acyclic())
+def test_new_nodes_below_a_running_one_hang_on_it_and_on_each_other(parents: list[list[int]]) -> None:
+    """Those without parents of their own hang on the running one; those that nobody waits for are the last."""
+    found = below("running", graph(parents), field=FIELD)
+    wanted: list[list[int | None]] = [[*mine] or [None] for mine in parents]
+    assert [[place for place, _ in mine] for mine in found.parents] == wanted
+    for mine in found.parents:
+        assert [edge.parent for _, edge in mine] == ["running" if place is None else f"n{place}" for place, _ in mine]
+    awaited = {parent for mine in parents for parent in mine}
+    assert found.lasts == [place for place in range(len(parents)) if place not in awaited]
+
+
+def test_a_new_node_may_name_the_running_one_among_its_parents() -> None:
+    found = below("running", [node("a"), node("b", "a", "running")], field=FIELD)
+    assert [[place for place, _ in mine] for mine in found.parents] == [[None], [0, None]]
+    assert found.lasts == [1]
+
+
+def test_refusals_of_new_nodes_name_their_places_in_the_request() -> None:
+    for nodes, field, words in (
+        ([node("a"), node("running")], f"{FIELD}[1].node_name", "'running' is the running process"),
+        ([node("a", "nobody")], f"{FIELD}[0].conditions.dependencies[0].node_name", "there is no node 'nobody'"),
+        ([node("a"), node("b", "a", "a")], f"{FIELD}[1].conditions.dependencies[1].node_name", "named twice"),
+        ([node("a", "b"), node("b", "a")], FIELD, "cycle"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            below("running", nodes, field=FIELD)
+        assert [violation.field for violation in caught.value.violations] == [field]
+        assert words in caught.value.violations[0].description

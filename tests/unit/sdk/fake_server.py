@@ -16,6 +16,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from colonies import errors, signing
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceServicer, add_RegistryServiceServicer_to_server
+from colonies.scheduler.v1 import channel_pb2 as channel
+from colonies.scheduler.v1 import explain_pb2 as explain
 from colonies.scheduler.v1 import process_pb2 as process
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.scheduler.v1 import spec_pb2 as spec
@@ -26,11 +28,17 @@ CLUSTER = "test-cluster"
 COLONY = "dev"
 
 
-def refusal(code: grpc.StatusCode, reason: str = "TEST", **metadata: str) -> Callable[[Any], Awaitable[None]]:
+def refusal(
+    code: grpc.StatusCode, reason: str = "TEST", retry_ms: int = 0, **metadata: str
+) -> Callable[[Any], Awaitable[None]]:
     """An error as the services send it."""
     info = status_pb2.ErrorInfo(reason=reason, domain="colonies", metadata=metadata)
-    detail = AnyMessage(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=info.SerializeToString())
-    status = status_pb2.Status(code=code.value[0], message=reason, details=[detail])
+    details = [AnyMessage(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=info.SerializeToString())]
+    if retry_ms:
+        retry = status_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(retry_ms)
+        details.append(AnyMessage(type_url="type.googleapis.com/google.rpc.RetryInfo", value=retry.SerializeToString()))
+    status = status_pb2.Status(code=code.value[0], message=reason, details=details)
     trailer = ((errors.DETAILS_KEY, status.SerializeToString()),)
 
     async def abort(context: Any) -> None:
@@ -84,10 +92,25 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         self.log_lines: list[str] = []
         self.attributes: dict[str, str] = {}
         self.early_outputs: list[bytes] = []
+        # By process and name; a process that is not running here ends its channels when `channels_over` says so.
+        self.channels: dict[tuple[str, str], list[channel.ChannelMessage]] = defaultdict(list)
+        self.channels_over: set[str] = set()
         self.drops: dict[str, scheduler.DropReason.ValueType] = {}
         self.calls: dict[str, int] = defaultdict(int)
         self.submit_sizes: list[int] = []
+        # How many processes a submit may enter before the queue is full.
+        self.room = 10_000
+        # Long polls and streams that wait for work.
         self.polls = 0
+        # Whether there are streams of assignments, whether they show signs of life, and how often each assignment is sent.
+        self.streams = True
+        self.lively = True
+        self.copies = 1
+        self.in_flight: list[int] = []
+        self.most_open = 0
+        self.children: list[scheduler.AddChildrenRequest] = []
+        self.watches: list[scheduler.WatchProcessesRequest] = []
+        self._open: dict[str, set[str]] = defaultdict(set)
         self.changed = asyncio.Condition()
         self._ready: deque[scheduler.Assignment] = deque()
         self._refusals: dict[str, deque[Callable[[Any], Awaitable[None]]]] = defaultdict(deque)
@@ -107,9 +130,9 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         assert self._server is not None
         await self._server.stop(None)
 
-    def refuse(self, method: str, code: grpc.StatusCode, reason: str = "TEST", times: int = 1, **metadata: str) -> None:
+    def refuse(self, method: str, code: grpc.StatusCode, reason: str = "TEST", times: int = 1, **more: Any) -> None:
         """Lets the next calls of a method fail."""
-        self._refusals[method].extend([refusal(code, reason, **metadata)] * times)
+        self._refusals[method].extend([refusal(code, reason, **more)] * times)
 
     async def give(self, func_name: str, *, inputs: tuple[Any, ...] = (), process_id: str = "", **fields: Any) -> str:
         """Puts a process into the queue."""
@@ -205,6 +228,8 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
     async def SubmitProcesses(self, request: scheduler.SubmitProcessesRequest, context: Any) -> Any:
         if any(function.func_name == "bad" for function in request.specs):
             await refusal(grpc.StatusCode.INVALID_ARGUMENT)(context)
+        if len(request.specs) > self.room:
+            await refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_ms=1)(context)
         answer = self._answers.get(request.request_id)
         if answer is None:
             self.submit_sizes.append(len(request.specs))
@@ -226,6 +251,23 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         await self._note()
         return scheduler.SubmitWorkflowResponse(workflow_id=workflow_id, process_ids=ids)
 
+    async def AddChildren(self, request: scheduler.AddChildrenRequest, context: Any) -> Any:
+        await self._enter("AddChildren", context)
+        self.children.append(request)
+        return scheduler.AddChildrenResponse(process_ids=[f"id of {node.node_name}" for node in request.nodes])
+
+    async def RetryWorkflow(self, request: scheduler.RetryWorkflowRequest, context: Any) -> Any:
+        await self._enter("RetryWorkflow", context)
+        return scheduler.RetryWorkflowResponse(count=len(self.workflows[request.workflow_id]))
+
+    async def ExplainProcess(self, request: explain.ExplainProcessRequest, context: Any) -> Any:
+        await self._enter("ExplainProcess", context)
+        return explain.ExplainProcessResponse(explanation=explain.Explanation(summary=request.process_id))
+
+    async def ExplainSpec(self, request: explain.ExplainSpecRequest, context: Any) -> Any:
+        await self._enter("ExplainSpec", context)
+        return explain.ExplainSpecResponse(explanation=explain.Explanation(summary=request.spec.func_name))
+
     async def GetProcess(self, request: scheduler.GetProcessRequest, context: Any) -> Any:
         await self._enter("GetProcess", context)
         return scheduler.GetProcessResponse(process=self.processes[request.process_id])
@@ -244,6 +286,10 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         self, request: scheduler.WatchProcessesRequest, context: Any
     ) -> AsyncIterator[scheduler.WatchProcessesResponse]:
         await self._enter("WatchProcesses", context)
+        self.watches.append(request)
+        if request.HasField("colony"):
+            async for response in self._watch_colony(request, context):
+                yield response
         watched = self.workflows.get(request.workflow_id) or [request.process_id]
         final = {process.PROCESS_STATE_SUCCESSFUL, process.PROCESS_STATE_FAILED, process.PROCESS_STATE_CANCELLED}
         seen = int(request.cursor or 0)
@@ -259,6 +305,19 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
             if seen == len(self.events) and all(self.processes[each].state in final for each in watched):
                 return
 
+    async def _watch_colony(
+        self, request: scheduler.WatchProcessesRequest, context: Any
+    ) -> AsyncIterator[scheduler.WatchProcessesResponse]:
+        seen = int(request.cursor or len(self.events))
+        while True:
+            async with self.changed:
+                await self.changed.wait_for(lambda: self._refusals["WatchProcesses"] or len(self.events) > seen)
+            if self._refusals["WatchProcesses"]:
+                await self._refusals["WatchProcesses"].popleft()(context)
+            wanted = [event for event in self.events[seen:] if event.transition.to_state in request.colony.states]
+            seen = len(self.events)
+            yield scheduler.WatchProcessesResponse(events=wanted, cursor=str(seen))
+
     async def AssignProcesses(self, request: scheduler.AssignProcessesRequest, context: Any) -> Any:
         await self._enter("AssignProcesses", context)
         self.polls += 1
@@ -272,6 +331,37 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
             self.polls -= 1
         taken = [self._ready.popleft() for _ in range(min(request.max_processes, len(self._ready)))]
         return scheduler.AssignProcessesResponse(assignments=taken)
+
+    async def WatchAssignments(
+        self, request: scheduler.WatchAssignmentsRequest, context: Any
+    ) -> AsyncIterator[scheduler.WatchAssignmentsResponse]:
+        await self._enter("WatchAssignments", context)
+        if not self.streams:
+            await refusal(grpc.StatusCode.UNIMPLEMENTED)(context)
+        self.in_flight.append(request.max_in_flight)
+        held = self._open[dict(context.invocation_metadata())[signing.KEY_HEADER]]
+
+        def room() -> int:
+            held.difference_update({close.attempt.process_id for close in self.closes}, self.drops)
+            return min(request.max_in_flight - len(held), len(self._ready))
+
+        refusals = self._refusals["WatchAssignments"]
+        self.polls += 1
+        try:
+            if self.lively:
+                yield scheduler.WatchAssignmentsResponse()
+            while True:
+                async with self.changed:
+                    await self.changed.wait_for(lambda: refusals or room() > 0)
+                if refusals:
+                    await refusals.popleft()(context)
+                taken = [self._ready.popleft() for _ in range(room())]
+                held.update(assignment.process_id for assignment in taken)
+                self.most_open = max(self.most_open, len(held))
+                yield scheduler.WatchAssignmentsResponse(assignments=taken * self.copies)
+        finally:
+            self.polls -= 1
+            await self._note()
 
     async def CloseProcesses(self, request: scheduler.CloseProcessesRequest, context: Any) -> Any:
         self.close_calls.append(len(request.closes))
@@ -311,3 +401,54 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         await self._enter("SetOutput", context)
         self.early_outputs = [output.data for output in request.outputs]
         return scheduler.SetOutputResponse()
+
+    def say(self, process_id: str, name: str, message: channel.NewMessage, *, attempt: int = 0) -> None:
+        """Adds a message to a channel."""
+        messages = self.channels[process_id, name]
+        number = len(messages) + 1
+        side = channel.CHANNEL_SIDE_EXECUTOR if attempt else channel.CHANNEL_SIDE_SUBMITTER
+        found = channel.ChannelMessage(
+            cursor=str(number), number=number, side=side, attempt=attempt, kind=message.kind, value=message.value
+        )
+        found.sender_name = "e1" if attempt else "alice"
+        messages.append(found)
+
+    async def AppendMessages(self, request: channel.AppendMessagesRequest, context: Any) -> Any:
+        sent = sum(one.attempt == request.attempt for one in self.channels[request.process_id, request.channel])
+        assert 1 <= request.first_number <= sent + 1, "a gap"
+        if any(message.value.data == b'"refused"' for message in request.messages):
+            await refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "CHANNEL_FULL")(context)
+        for message in request.messages[sent + 1 - request.first_number :]:
+            self.say(request.process_id, request.channel, message, attempt=request.attempt)
+        # After the work is done, so that a refused call is one whose answer got lost.
+        await self._enter("AppendMessages", context)
+        return channel.AppendMessagesResponse()
+
+    async def ListMessages(self, request: channel.ListMessagesRequest, context: Any) -> Any:
+        await self._enter("ListMessages", context)
+        messages = self.channels[request.process_id, request.channel]
+        first = int(request.cursor or 0)
+        end = first + min(request.page_size, 2)
+        cursor = str(end) if end < len(messages) else ""
+        return channel.ListMessagesResponse(messages=messages[first:end], next_cursor=cursor)
+
+    async def FollowChannel(
+        self, request: channel.FollowChannelRequest, context: Any
+    ) -> AsyncIterator[channel.FollowChannelResponse]:
+        await self._enter("FollowChannel", context)
+        messages, seen = self.channels[request.process_id, request.channel], int(request.cursor or 0)
+        while True:
+            async with self.changed:
+                await self.changed.wait_for(
+                    lambda: (
+                        len(messages) > seen
+                        or request.process_id in self.channels_over
+                        or bool(self._refusals["FollowChannel"])
+                    )
+                )
+            if self._refusals["FollowChannel"]:
+                await self._refusals["FollowChannel"].popleft()(context)
+            if len(messages) == seen:
+                return
+            yield channel.FollowChannelResponse(messages=[messages[seen]])
+            seen += 1

@@ -1,6 +1,7 @@
 """The clients against a server: retries, batches, pages, streams, the blocking face."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator
 
@@ -9,7 +10,14 @@ import pytest
 import pytest_asyncio
 
 from colonies import AsyncClient, Client, ColoniesWorkflow, Function, PrivateKey, ProcessFailedError, Profile
-from colonies.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, ProfileError, UnavailableError
+from colonies.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProfileError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from colonies.profile import save_profile
 from colonies.scheduler.v1 import process_pb2 as process
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
@@ -19,6 +27,7 @@ from .fake_server import CLUSTER, COLONY, FakeServer
 
 SUCCESSFUL = process.PROCESS_STATE_SUCCESSFUL
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @pytest_asyncio.fixture
@@ -48,6 +57,57 @@ async def test_a_bad_submit_does_not_harm_its_neighbours(server: FakeServer, cli
     results = await asyncio.gather(*(client.submit(Function(name)) for name in names), return_exceptions=True)
     assert [isinstance(result, InvalidArgumentError) for result in results] == [False, True, False]
     assert [found.spec.func_name for found in server.processes.values()] == ["a", "b"]
+
+
+@pytest.mark.asyncio
+async def test_submits_of_a_long_outage_enter_once(server: FakeServer, key: PrivateKey) -> None:
+    async with AsyncClient("127.0.0.1", server.port, COLONY, key, CLUSTER, retry_for=math.inf) as client:
+        # Two answers are lost, then the server is gone for a while.
+        server.refuse("SubmitProcesses", UNAVAILABLE, times=2)
+        submits = [asyncio.create_task(client.submit(Function(f"f{number}"))) for number in range(600)]
+        await server.until(lambda: server.calls["SubmitProcesses"] == 1)
+        await server.stop()
+        late = [asyncio.create_task(client.submit(Function(f"f{number}"))) for number in range(600, 700)]
+        done, _ = await asyncio.wait([*submits, *late], timeout=0.5)
+        assert not done
+        await server.start()
+        ids = await asyncio.gather(*submits, *late)
+    assert [server.processes[process_id].spec.func_name for process_id in ids] == [f"f{number}" for number in range(700)]
+    assert len(server.processes) == 700
+
+
+@pytest.mark.asyncio
+async def test_a_full_queue_is_waited_for(server: FakeServer, client: AsyncClient, key: PrivateKey) -> None:
+    def full(times: int) -> None:
+        server.refuse("SubmitProcesses", EXHAUSTED, "QUEUE_FULL", times=times, retry_ms=20)
+
+    full(3)
+    process_id = await client.submit(Function("f"))
+    assert (server.calls["SubmitProcesses"], list(server.processes)) == (4, [process_id])
+    full(2)
+    assert len(await client.submit_all([Function("f"), Function("f")])) == 2
+    full(100)
+    async with AsyncClient("127.0.0.1", server.port, COLONY, key, CLUSTER, retry_for=0.2) as hasty:
+        with pytest.raises(ResourceExhaustedError) as caught:
+            await hasty.submit(Function("f"))
+    assert (caught.value.reason, caught.value.retry_delay) == ("QUEUE_FULL", 0.02)
+
+
+@pytest.mark.asyncio
+async def test_what_does_not_fit_together_is_submitted_in_parts(server: FakeServer, client: AsyncClient) -> None:
+    server.room = 100
+    ids = await asyncio.gather(*(client.submit(Function(f"f{number}")) for number in range(700)))
+    assert [server.processes[process_id].spec.func_name for process_id in ids] == [f"f{number}" for number in range(700)]
+    assert len(server.processes) == 700
+    assert 50 < max(server.submit_sizes) <= 100
+
+
+@pytest.mark.asyncio
+async def test_what_is_too_large_is_not_sent_again(server: FakeServer, client: AsyncClient) -> None:
+    server.refuse("SubmitProcesses", EXHAUSTED)
+    with pytest.raises(ResourceExhaustedError):
+        await client.submit(Function("f"))
+    assert server.calls["SubmitProcesses"] == 1
 
 
 @pytest.mark.asyncio
@@ -131,6 +191,54 @@ async def test_waiting_for_a_process(server: FakeServer, client: AsyncClient) ->
         await client.wait(await server.give("h"), timeout=0.01)
 
 
+@pytest.mark.asyncio
+async def test_watching_a_colony_goes_on_after_what_was_not_wanted(server: FakeServer, client: AsyncClient) -> None:
+    process_id = await server.give("f")
+    await server.move(process_id, process.PROCESS_STATE_RUNNING, "ASSIGNED", "e1")  # before, and so not shown
+    seen: list[str] = []
+
+    async def watch() -> None:
+        async for event in client.watch_colony(executor_types=["edge"], labels=["l"], states=["successful", 4]):  # type: ignore[list-item]
+            seen.append(event.cursor)
+            await server._note()
+
+    watching = asyncio.create_task(watch())
+    await server.until(lambda: len(server.watches) == 1)
+    await server.move(process_id, SUCCESSFUL, "CLOSED", "e1")
+    await server.until(lambda: seen == ["2"])
+    await server.move(process_id, process.PROCESS_STATE_WAITING, "RETRY_REQUESTED")
+    server.refuse("WatchProcesses", UNAVAILABLE)
+    await server._note()
+    await server.until(lambda: len(server.watches) == 2)
+    assert server.watches[1].cursor in ("2", "3")  # what was not wanted may have come before the break or with it
+    await server.move(process_id, process.PROCESS_STATE_FAILED, "CLOSED")
+    await server.until(lambda: seen == ["2", "4"])
+    server.refuse("WatchProcesses", UNAVAILABLE)
+    await server._note()
+    await server.until(lambda: len(server.watches) == 3)
+    assert server.watches[2].cursor == "4"
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    wanted = server.watches[0].colony
+    assert (list(wanted.executor_types), list(wanted.labels)) == (["edge"], ["l"])
+    assert list(wanted.states) == [SUCCESSFUL, process.PROCESS_STATE_FAILED]
+
+
+@pytest.mark.asyncio
+async def test_children_retries_and_explanations_survive_an_outage(server: FakeServer, client: AsyncClient) -> None:
+    server.workflows["w"] = ["p1", "p2"]
+    for method in ("AddChildren", "RetryWorkflow", "ExplainProcess", "ExplainSpec"):
+        server.refuse(method, UNAVAILABLE)
+    server.refuse("AddChildren", EXHAUSTED, "QUEUE_FULL", retry_ms=1)
+    ids = await client.add_children("p", 2, [Function("f", name="a"), Function("f", name="b").to_spec()], request_id="r")
+    assert ids == ["id of a", "id of b"]
+    (request,) = server.children
+    assert (request.request_id, request.attempt.process_id, request.attempt.attempt) == ("r", "p", 2)
+    assert await client.retry_workflow("w") == 2
+    assert (await client.explain("p")).summary == "p"
+    assert (await client.explain_spec(Function("f"))).summary == "f"
+
+
 def workflow_of(server: FakeServer, key: PrivateKey) -> tuple[ColoniesWorkflow, list[Function]]:
     workflow = ColoniesWorkflow("127.0.0.1", server.port, COLONY, key, cluster=CLUSTER)
     a, b, c = (Function(name) for name in "abc")
@@ -166,6 +274,24 @@ async def test_a_workflow_fails_by_its_first_cause(server: FakeServer, key: Priv
 
 
 @pytest.mark.asyncio
+async def test_a_retried_workflow_is_waited_for_anew(server: FakeServer, key: PrivateKey) -> None:
+    workflow, (a, b, c) = workflow_of(server, key)
+    async with await workflow.asubmit() as run:
+        await server.move(run.processes[a], SUCCESSFUL, "CLOSED", "e1")
+        await server.move(run.processes[b], process.PROCESS_STATE_FAILED, "CLOSED", "e1")
+        await server.move(run.processes[c], process.PROCESS_STATE_FAILED, "PARENT_FAILED")
+        with pytest.raises(ProcessFailedError):
+            await run.wait()
+        assert await run.retry() == 3  # the fake counts them all
+        for node in (b, c):
+            await server.move(run.processes[node], process.PROCESS_STATE_WAITING, "RETRY_REQUESTED")
+        waiting = asyncio.create_task(run.wait())
+        await server.move(run.processes[b], SUCCESSFUL, "CLOSED", "e1")
+        await server.move(run.processes[c], SUCCESSFUL, "CLOSED", "e1")
+        assert await waiting is None
+
+
+@pytest.mark.asyncio
 async def test_a_workflow_that_takes_too_long_says_so(server: FakeServer, key: PrivateKey) -> None:
     workflow, _ = workflow_of(server, key)
     with pytest.raises(TimeoutError, match="it goes on"):
@@ -186,6 +312,10 @@ async def test_the_blocking_face(server: FakeServer, key: PrivateKey) -> None:
             assert client.call(client.scheduler.GetProcess, request).process.process_id == process_id
             assert client.wait(process_id) == [4]
             assert [executor.name for executor in client.list_executors(limit=2)] == ["e0", "e1"]
+            assert client.explain(process_id).summary == process_id
+            assert client.explain_spec(Function("g")).summary == "g"
+            assert client.add_children(process_id, 1, [Function("g", name="n")]) == ["id of n"]
+            assert {"retry_workflow", "watch_colony"} <= set(dir(client))
             first = next(iter(client.list_executors()))
             assert first.name == "e0"
             assert {"submit", "list_executors", "close"} <= set(dir(client))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from colonies import Context, Executor, PrivateKey, RetryableError
+from colonies import Context, Executor, Function, PrivateKey, RetryableError
 from colonies.errors import FailedPreconditionError, ProfileError
 from colonies.profile import config_dir
 from colonies.registry.v1 import registry_service_pb2 as registry
@@ -24,6 +25,18 @@ from .fake_server import FakeServer
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 Address = dict[str, Any]
+
+
+@pytest.fixture(params=["stream", "poll"])
+def address(request: pytest.FixtureRequest, server: FakeServer, address: Address) -> Address:
+    """Every promise holds, however the server gives out work."""
+    server.streams = request.param == "stream"
+    return address
+
+
+def asked(server: FakeServer) -> int:
+    """How often somebody asked for work."""
+    return server.calls["WatchAssignments" if server.streams else "AssignProcesses"]
 
 
 @asynccontextmanager
@@ -379,11 +392,11 @@ async def test_it_waits_for_approval(
     executor = Executor("e1", key=key, **address)
     async with running(executor):
         await server.until(lambda: server.calls["RegisterExecutor"] >= 3)
-        assert server.calls["AssignProcesses"] == 0
+        assert asked(server) == 0
         assert caplog.text.count("colonies executor approve e1") == 1
         assert key.identity in caplog.text
         server.executor_state = registry.EXECUTOR_STATE_APPROVED
-        await server.until(lambda: server.calls["AssignProcesses"] == 1)
+        await server.until(lambda: asked(server) == 1)
 
 
 @pytest.mark.asyncio
@@ -403,7 +416,7 @@ async def test_a_rejected_executor_ends(server: FakeServer, address: Address) ->
 
 @pytest.mark.asyncio
 async def test_thrown_out_and_let_in_again(server: FakeServer, address: Address) -> None:
-    server.refuse("AssignProcesses", grpc.StatusCode.PERMISSION_DENIED)
+    server.refuse("WatchAssignments" if server.streams else "AssignProcesses", grpc.StatusCode.PERMISSION_DENIED)
     executor = Executor("e1", **address)
     executor.function(name="f")(lambda: 1)
     async with running(executor):
@@ -506,6 +519,11 @@ async def test_signals(server: FakeServer, address: Address, signals: int, caplo
         {"executor_types": ["-"]},
         {"concurrency": 0},
         {"drain_timeout": -1},
+        {"pull": "push"},
+        {"pull": "stream", "concurrency": 1001},
+        {"labels": {"n": 1}},
+        {"accepts": {"team": 1}},
+        {"accepts": {"team": []}},
         {"capabilities": {"speed": 3}},
         {"capabilities": {"cpu": 3}},
         {"key": PrivateKey.generate(), "key_file": "x"},
@@ -539,3 +557,39 @@ def test_capabilities_are_found_and_can_be_stated() -> None:
     assert stated._capabilities.memory == found.memory
     assert stated._capabilities.gpus[0].name == "a100"
     assert stated._capabilities.labels["os"] == "x"
+
+
+def test_labels_and_what_is_accepted() -> None:
+    found = Executor("e1", labels={"zone": "b"}, accepts={"team": "x", "size": ("s", "m"), "urgent": True})._capabilities
+    assert found.labels["zone"] == "b"
+    assert found.labels["os"]
+    assert [(each.key, each.operator, list(each.values)) for each in found.accepts] == [
+        ("team", registry.LABEL_OPERATOR_EQUALS, ["x"]),
+        ("size", registry.LABEL_OPERATOR_IN, ["s", "m"]),
+        ("urgent", registry.LABEL_OPERATOR_EXISTS, []),
+    ]
+
+
+@pytest.mark.asyncio
+async def test_children_are_added_from_functions_of_both_kinds(server: FakeServer, address: Address) -> None:
+    def in_thread(ctx: Context) -> list[str]:
+        first, second = Function("f", name="a"), Function("g", name="b")
+        first[1] >> second
+        return list(ctx.add_children([second, first], insert=True))
+
+    async def in_loop(ctx: Context) -> list[str]:
+        with pytest.raises(RuntimeError, match="aadd_children"):
+            ctx.add_children([Function("f")])
+        return list(await ctx.aadd_children([Function("f"), Function("f")]))
+
+    assert outputs(await run_one(server, address, in_thread)) == [b'["id of b","id of a"]']
+    (request,) = server.children
+    assert (request.insert, request.attempt.attempt) == (True, 1)
+    (parent,) = request.nodes[0].conditions.dependencies
+    assert (parent.node_name, parent.index.index) == ("a", 1)
+    close = await run_one(server, address, in_loop)
+    assert close.attempt.process_id == server.children[1].attempt.process_id
+    names = [node.node_name for node in server.children[1].nodes]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"f-[0-9a-f]{8}", name) for name in names)
+    assert list(Context(process_id="p", attempt=1).add_children([Function("f")])) == []

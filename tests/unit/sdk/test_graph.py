@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from colonies import ColoniesWorkflow, Function, Gpu, PrivateKey, WorkflowError
+from colonies import Backoff, ColoniesWorkflow, Function, Gpu, PrivateKey, WorkflowError
+from colonies.graph import child_specs
+from colonies.scheduler.v1 import spec_pb2
 from colonies.scheduler.v1.spec_pb2 import Dependency, FunctionSpec
 
 
@@ -204,8 +206,12 @@ def test_every_field_of_the_spec() -> None:
         storage="1Ti",
         gpu={"name": "a100", "memory": "80Gi", "count": 2, "node_count": 1},
         wall_time=0.0001,
+        require={"arch": "arm64", "zone": ["a", "b"], "gpu": True},
+        backoff={"first": 1.5, "longest": 60},
+        parents="all_done",
         env={"A": "b"},
         label="l",
+        labels={"team": "x"},
         filesystem={"mount": "/data"},
         channels=["c1"],
     ).to_spec()
@@ -214,6 +220,13 @@ def test_every_field_of_the_spec() -> None:
     assert [value.data for value in made.args] == [b"1", b'"x"']
     assert made.kwargs["k"].data == b"[null]"
     assert made.conditions.gpu.count == 2
+    assert [(each.key, each.operator, list(each.values)) for each in made.conditions.labels] == [
+        ("arch", spec_pb2.LABEL_OPERATOR_EQUALS, ["arm64"]),
+        ("zone", spec_pb2.LABEL_OPERATOR_IN, ["a", "b"]),
+        ("gpu", spec_pb2.LABEL_OPERATOR_EXISTS, []),
+    ]
+    assert (made.backoff.first_ms, made.backoff.factor, made.backoff.longest_ms, made.backoff.jitter) == (1500, 2, 60_000, 0.5)
+    assert made.parent_policy == spec_pb2.PARENT_POLICY_ALL_DONE
     # Nothing may be forgotten: every field that a spec has is set.
     unset = {field.name for field in FunctionSpec.DESCRIPTOR.fields} - {field.name for field, _ in made.ListFields()}
     assert not unset
@@ -234,6 +247,17 @@ def test_every_field_of_the_spec() -> None:
         ({"gpu": {"cores": 3}}, "gpu"),
         ({"gpu": {"count": "many"}}, "gpu"),
         ({"executor_names": "e1"}, "executor_names"),
+        ({"require": {"arch": 3}}, r"require\['arch'\]"),
+        ({"require": {"arch": []}}, r"require\['arch'\]"),
+        ({"require": {"gpu": False}}, r"require\['gpu'\]"),
+        ({"labels": {"team": 1}}, r"labels\['team'\]"),
+        ({"backoff": 0}, "backoff: first"),
+        ({"backoff": True}, "backoff: first"),
+        ({"backoff": {"first": 1, "factor": 0.5}}, "backoff: factor"),
+        ({"backoff": {"first": 1, "jitter": 2}}, "backoff: jitter"),
+        ({"backoff": Backoff(1, longest=-1)}, "backoff: longest"),
+        ({"backoff": {"longest": 1}}, "it takes first, factor, longest and jitter"),
+        ({"parents": "some"}, "all_successful, all_done, any_done"),
         ({"fn": lambda: None}, "no name"),
         ({"fn": ""}, "no name"),
     ],
@@ -248,3 +272,28 @@ async def test_execute_inside_an_event_loop_points_to_aexecute(workflow: Colonie
     workflow >> Function("a")
     with pytest.raises(WorkflowError, match="aexecute"):
         workflow.execute()
+
+
+def test_children_hang_together_among_themselves() -> None:
+    a, b, c = Function("f", name="a"), Function("g"), Function("g")
+    a >> b
+    a >> c
+    raw = FunctionSpec(node_name="raw", func_name="h")
+    made = child_specs([c, raw, a, b])
+    assert [node.func_name for node in made] == ["g", "h", "f", "g"]
+    assert made[1] is raw
+    assert len({node.node_name for node in made}) == 4
+    shares = [made[3].conditions.dependencies[0], made[0].conditions.dependencies[0]]
+    assert [(each.node_name, each.share.index, each.share.of) for each in shares] == [("a", 0, 2), ("a", 1, 2)]
+
+
+def test_children_that_do_not_hang_together_are_refused() -> None:
+    a, b = Function("a"), Function("b")
+    a >> b
+    with pytest.raises(WorkflowError, match="not among the new"):
+        child_specs([a])
+    with pytest.raises(WorkflowError, match="'x'"):
+        child_specs([Function("f", name="x"), FunctionSpec(node_name="x")])
+    b >> a
+    with pytest.raises(WorkflowError, match="circle"):
+        child_specs([a, b])

@@ -38,7 +38,7 @@ def test_the_first_profile_is_the_default() -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)  # it writes files
 @given(name=texts, cluster=texts, key_file=texts)
 def test_any_text_survives_the_file(name: str, cluster: str, key_file: str) -> None:
     profile = Profile(name=name, cluster=cluster, key_file=key_file)

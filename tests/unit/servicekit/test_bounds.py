@@ -3,11 +3,13 @@
 import math
 import re
 import uuid
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from servicekit import bounds as checks
 from servicekit.bounds import DEFAULT_PAGE, MAX_PAGE, Bounds, checked
 from servicekit.failures import MAX_VIOLATIONS, InvalidArgument
 
@@ -112,3 +114,38 @@ def test_everything_wrong_is_told_at_once_but_not_without_end() -> None:
         bounds.request_id("b", "a b")
     assert [violation.field for violation in caught.value.violations] == ["a", "b"]
     assert len(str(caught.value)) < 300
+
+
+@given(TEXTS | st.text(), st.integers(1, 300))
+def test_a_predicate_holds_exactly_where_its_check_is_silent(text: str, at_most: int) -> None:
+    """So for what protobuf cannot carry, too: a lone surrogate."""
+    pairs: list[tuple[bool, Callable[[Bounds], object]]] = [
+        (checks.is_name(text), lambda b: b.name("f", text)),
+        (checks.are_names([text, "x"]), lambda b: b.names("f", [text, "x" if text != "x" else "y"], at_least=2, at_most=2)),
+        (checks.is_identity(text), lambda b: b.identity("f", text)),
+        (checks.is_request_id(text), lambda b: b.request_id("f", text)),
+        (checks.is_uuid(text), lambda b: b.uuid("f", text)),
+        (checks.is_printable(text, at_most), lambda b: b.printable("f", text, at_most=at_most)),
+        (checks.is_text(text, at_most), lambda b: b.text("f", text, at_most=at_most)),
+        (checks.is_quantity(text), lambda b: b.quantity("f", text)),
+        (checks.is_cpu(text), lambda b: b.cpu("f", text)),
+    ]
+    for holds, check in pairs:
+        bounds = Bounds()
+        check(bounds)
+        assert holds is (not bounds.violations)
+
+
+@pytest.mark.parametrize("control", ["\0", "\x1f", "\x7f", "\x9f", "\u2028", "\u2029", "\ud800"])
+def test_no_control_character_is_printable(control: str) -> None:
+    assert not checks.is_printable(f"a{control}b")
+    assert checks.is_printable("a\u00a0b \U0001f41c")
+
+
+@given(st.uuids())
+def test_uuids_are_read_in_either_case(value: uuid.UUID) -> None:
+    for text in (str(value), str(value).upper()):
+        assert checks.is_uuid(text)
+        assert Bounds().uuid("f", text) == value
+    for text in (value.hex, f"{{{value}}}", f"urn:uuid:{value}", f" {value}", f"{value}\n"):
+        assert not checks.is_uuid(text)

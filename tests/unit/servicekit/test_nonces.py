@@ -3,48 +3,45 @@
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from servicekit import redis as servicekit_redis
 from servicekit.failures import Unavailable
 from servicekit.nonces import REMEMBERED_MS, RedisNonces
+from servicekit.redis import Client
 
 pytestmark = pytest.mark.asyncio
 
 ME, OTHER = "11" * 32, "22" * 32
 
 
-class Repeating:
-    """A client whose connection breaks after the command arrived and before its answer: the library sends it again."""
+def repeated(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on every command arrives twice, as when its connection breaks before the answer. Returns what was sent."""
+    execute = client.commands.execute
+    sent: list[str] = []
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.sent = 0
-
-    async def set(self, *arguments: Any, **options: Any) -> Any:
+    async def twice(*command: Any) -> Any:
         for _ in range(2):
-            self.sent += 1
-            answer = await self._client.set(*arguments, **options)
+            sent.append(command[0])
+            answer = await execute(*command)
         return answer
 
-
-class Gone:
-    """A client without a server."""
-
-    async def set(self, *_arguments: Any, **_options: Any) -> Any:
-        raise RedisConnectionError
+    monkeypatch.setattr(client.commands, "execute", twice)
+    return sent
 
 
-async def test_a_claim_that_the_client_library_repeats_is_no_replay_and_another_callers_is(redis_url: str) -> None:
-    client = servicekit_redis.connect(redis_url)
-    repeating: Any = Repeating(client)
+async def test_a_claim_that_the_client_library_repeats_is_no_replay_and_another_callers_is(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, repeating = servicekit_redis.connect(redis_url), servicekit_redis.connect(redis_url)
+    sent = repeated(repeating, monkeypatch)
     assert await RedisNonces(repeating).claim(ME, "nonce")
-    assert repeating.sent == 2
+    assert sent == ["SET", "SET"]
     assert not await RedisNonces(client).claim(ME, "nonce")
     assert not await RedisNonces(repeating).claim(ME, "nonce"), "a replay, though its claim is repeated too"
     assert await RedisNonces(client).claim(OTHER, "nonce")
     assert await RedisNonces(client).claim(ME, "another")
     await client.aclose()
+    await repeating.aclose()
 
 
 async def test_a_claim_is_kept_as_long_as_a_signature_is_fresh_and_not_lengthened_by_replays(redis_url: str) -> None:
@@ -59,7 +56,8 @@ async def test_a_claim_is_kept_as_long_as_a_signature_is_fresh_and_not_lengthene
     await client.aclose()
 
 
-async def test_without_redis_nothing_is_claimed() -> None:
-    gone: Any = Gone()
+async def test_without_redis_nothing_is_claimed(unused_tcp_port: int) -> None:
+    gone = servicekit_redis.connect(f"redis://127.0.0.1:{unused_tcp_port}")
     with pytest.raises(Unavailable):
         await RedisNonces(gone).claim(ME, "nonce")
+    await gone.aclose()

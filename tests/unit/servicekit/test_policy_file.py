@@ -38,15 +38,34 @@ def test_only_probes_are_public(policy: Policy) -> None:
     assert policy.public_services == {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
 
-def test_a_word_that_is_no_role_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_submits_and_what_they_need_are_safe_to_repeat(policy: Policy) -> None:
+    service = "/colonies.scheduler.v1.SchedulerService"
+    resolve = "/colonies.auth.v1.AuthService/ResolveMember"
+    assert policy.replay_safe == {f"{service}/SubmitProcesses", f"{service}/SubmitWorkflow", resolve}
+
+
+def read_from(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the policy read this text."""
+
     class File:
         def joinpath(self, _name: str) -> "File":
             return self
 
         def read_text(self, encoding: str) -> str:
             assert encoding == "utf-8"
-            return '[public]\nservices = []\n["x.Service"]\nGet = ["everyone"]\n'
+            return text
 
     monkeypatch.setattr("servicekit.policy.resources.files", lambda _package: File())
+
+
+def test_what_is_safe_to_repeat_has_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '[public]\nservices = []\n[replay_safe]\n"x.Service" = ["Put"]\n["x.Service"]\nGet = ["user"]\n'
+    read_from(text, monkeypatch)
+    with pytest.raises(ValueError, match=r"/x\.Service/Put"):
+        Policy.load()
+
+
+def test_a_word_that_is_no_role_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_from('[public]\nservices = []\n["x.Service"]\nGet = ["everyone"]\n', monkeypatch)
     with pytest.raises(ValueError, match="everyone"):
         Policy.load()

@@ -73,6 +73,23 @@ def pairs(texts: Iterable[str], name: str) -> dict[str, str]:
     return result
 
 
+def requirements(texts: Iterable[str], name: str) -> dict[str, list[str] | bool]:
+    """What labels must be like: True for KEY alone, else the values that were given for it.
+
+    Raises:
+        CliError: a text has no key, or a key comes with and without a value.
+    """
+    result: dict[str, list[str] | bool] = {}
+    for text in texts:
+        key, equals, right = text.partition("=")
+        values = result.get(key, [])
+        if not key or isinstance(values, bool) or (key in result and not equals):
+            msg = f"{name}: {text!r} is not of the form KEY or KEY=VALUE, or says something else of a key than before"
+            raise usage(msg)
+        result[key] = [*values, _text(right, name)] if equals else True
+    return result
+
+
 def duration_ms(text: str, name: str) -> int:
     """Milliseconds in a duration such as "200" (seconds), "1.5s", "10m", "2h", "1d" or "250ms".
 

@@ -13,7 +13,7 @@ from colonies.cli.options import Options, group, options_of
 from colonies.cli.output import print_fields, print_json, print_table, say
 from colonies.cli.paging import DEFAULT_LIMIT, Limit, collected
 from colonies.cli.plain import plain
-from colonies.cli.views import coloured
+from colonies.cli.views import coloured, requirement_text
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.registry.v1.registry_service_pb2 import Executor, ExecutorState
 
@@ -191,6 +191,7 @@ def _show(options: Options, executor: Executor) -> None:
             ("Nodes", str(offer.nodes or "")),
             ("Processes at once", str(offer.processes or "")),
             ("Labels", ", ".join(f"{key}={offer.labels[key]}" for key in sorted(offer.labels))),
+            ("Takes only", ", ".join(requirement_text(each) for each in offer.accepts)),
             ("Registered", local_if_set(executor, "registered_time")),
             ("Heard", ago(executor, "last_heard_time")),
         ]

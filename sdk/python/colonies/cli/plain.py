@@ -19,7 +19,7 @@ from colonies.scheduler.v1.spec_pb2 import Value
 OnValue = Callable[[Value, str], Any]
 """What becomes of a user value; the text is its path in the document."""
 
-_TIMESTAMP = "google.protobuf.Timestamp"
+_AS_TEXT = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration"})
 _VALUE = Value.DESCRIPTOR.full_name
 _LONG = frozenset({FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64})
 
@@ -80,7 +80,7 @@ def _is_map(field: Any) -> bool:
 def _single(field: Any, value: Any, on_value: OnValue, path: str) -> Any:
     if field.message_type is not None:
         name = field.message_type.full_name
-        if name == _TIMESTAMP:
+        if name in _AS_TEXT:
             return value.ToJsonString()
         if name == _VALUE:
             return on_value(cast("Value", value), path)

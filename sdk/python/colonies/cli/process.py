@@ -16,6 +16,7 @@ from colonies.cli.paging import DEFAULT_LIMIT, Limit, collected
 from colonies.cli.plain import plain, strict
 from colonies.cli.views import (
     PROCESS_COLUMNS,
+    STATES,
     coloured,
     data_text,
     process_fields,
@@ -28,8 +29,6 @@ from colonies.scheduler.v1.process_pb2 import AttemptOutcome, AttributeKind, Pro
 app = group("process", "Processes: submitted function calls and what became of them.")
 
 ProcessId = Annotated[str, typer.Argument(metavar="PROCESS", help="The process's id.")]
-
-_STATES = ("waiting", "running", "successful", "failed", "cancelled")
 
 
 @app.command("list")
@@ -49,7 +48,7 @@ def list_processes(
     """List processes, newest first."""
     options = options_of(ctx)
     request = scheduler_service_pb2.ListProcessesRequest(
-        states=[ProcessState.Value(f"PROCESS_STATE_{choice(each, _STATES, '--state').upper()}") for each in state or ()],
+        states=[ProcessState.Value(f"PROCESS_STATE_{choice(each, STATES, '--state').upper()}") for each in state or ()],
         executor_type=executor_type,
         label=label,
         initiator=initiator,

@@ -10,7 +10,8 @@ from colonies.cli import plain
 from colonies.cli.failure import visible
 from colonies.cli.moments import local, local_if_set, run_time, span_ms
 from colonies.cli.output import Cell
-from colonies.scheduler.v1 import process_pb2
+from colonies.registry.v1 import registry_service_pb2
+from colonies.scheduler.v1 import process_pb2, spec_pb2
 from colonies.scheduler.v1.process_pb2 import Process, ProcessState, Workflow
 from colonies.scheduler.v1.spec_pb2 import Dependency, FunctionSpec, Value
 
@@ -29,6 +30,8 @@ _STATE_COLOURS = {
     "timed out": "red",
     "cancelled": "magenta",
 }
+
+STATES = ("waiting", "running", "successful", "failed", "cancelled")
 
 FINAL_STATES = frozenset(
     {
@@ -115,6 +118,7 @@ def process_fields(process: Process) -> list[tuple[str, Cell]]:
         ("Executor type", conditions.executor_type),
         ("Only executors", ", ".join(conditions.executor_names)),
         ("Only at", conditions.location_name),
+        ("Requires", ", ".join(requirement_text(each) for each in conditions.labels)),
         ("Wait for parents", str(process.wait_for_parents)),
         ("Parents", ", ".join(process.parent_ids)),
         ("Executor", process.executor_name),
@@ -124,7 +128,9 @@ def process_fields(process: Process) -> list[tuple[str, Cell]]:
         ("Priority time", str(process.priority_time)),
         ("Max wait time", span_ms(spec.max_wait_time_ms)),
         ("Max exec time", span_ms(spec.max_exec_time_ms)),
+        ("Backs off until", local_if_set(process, "backoff_until")),
         ("Label", spec.label),
+        ("Labels", ", ".join(f"{key}={spec.labels[key]}" for key in sorted(spec.labels))),
         ("Environment", ", ".join(f"{key}={spec.env[key]}" for key in sorted(spec.env))),
         ("Submitted by", process.initiator_name or process.initiator),
         ("Submitted", local_if_set(process, "submission_time")),
@@ -135,6 +141,17 @@ def process_fields(process: Process) -> list[tuple[str, Cell]]:
         ("Outputs", values_text(process.outputs)),
         ("Errors", "\n".join(process.errors)),
     ]
+
+
+def requirement_text(wanted: spec_pb2.LabelRequirement | registry_service_pb2.LabelRequirement) -> str:
+    """What a label must be like."""
+    match list(wanted.values):
+        case []:
+            return wanted.key
+        case [value]:
+            return f"{wanted.key}={value}"
+        case several:
+            return f"{wanted.key} in ({', '.join(several)})"
 
 
 def retries_text(max_retries: int) -> str:

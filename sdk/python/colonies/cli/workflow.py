@@ -43,7 +43,7 @@ def submit(
 
     The file: {"label": ..., "nodes": [{"name": ..., "function": ..., "executor_type": ..., "args": [...], "kwargs": {...},
     "after": ["a", {"node": "b", "output": 0}, {"node": "c", "share": [0, 2]}], "priority": ..., "max_exec_time": ...,
-    "max_retries": ...}]}
+    "max_retries": ..., "parents": "all_done", "require": {"arch": "arm64"}, "backoff": "10s"}]}
     """
     options = options_of(ctx)
     spec = workflow_file.read(file)
@@ -139,6 +139,23 @@ def graph(ctx: typer.Context, workflow_id: WorkflowId) -> None:
         return
     print_fields([("Workflow", workflow.workflow_id), ("State", state(workflow.state)), ("Label", workflow.label)])
     print_table(GRAPH_COLUMNS, [graph_row(process) for process in ordered], title="Nodes")
+
+
+@app.command("retry")
+def retry(ctx: typer.Context, workflow_id: WorkflowId) -> None:
+    """Run again what failed or was cancelled in a workflow, and what depends on it; what succeeded stays."""
+    options = options_of(ctx)
+
+    async def call() -> int:
+        async with connected(options) as here:
+            _ = here.colony
+            return await here.client.retry_workflow(workflow_id)
+
+    count = asyncio.run(call())
+    if options.as_json:
+        print_json({"retried": count})
+    else:
+        say(f"workflow {workflow_id}: {count} processes wait to be tried again" if count else "there is nothing to try again")
 
 
 @app.command("cancel")

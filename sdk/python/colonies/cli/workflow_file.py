@@ -11,7 +11,9 @@
     }
 
 An edge is a parent's name (all of its outputs), a parent and the number of one output, or a parent and a share [k, n] (output
-k if the parent puts out exactly n, else all). Times are seconds, or texts such as "10m".
+k if the parent puts out exactly n, else all). Times are seconds, or texts such as "10m". Further keys of a node are those of
+Function: "require": {"arch": "arm64", "zone": ["a", "b"], "gpu": true}, "backoff": "10s" or {"first": "10s", "factor": 3,
+"longest": "1h", "jitter": 0.5}, "parents": "all_done", "labels": {"team": "x"}, and so on.
 """
 
 import sys
@@ -20,15 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from colonies import values
-from colonies.cli.arguments import duration_ms, json_file
+from colonies.cli.arguments import choice, duration_ms, json_file
 from colonies.cli.failure import usage
-from colonies.errors import ValueEncodingError
-from colonies.scheduler.v1.spec_pb2 import Conditions, Dependency, FunctionSpec, Gpu, WorkflowSpec
+from colonies.errors import ValueEncodingError, WorkflowError
+from colonies.labels import required
+from colonies.retries import backoff_message
+from colonies.scheduler.v1.spec_pb2 import Conditions, Dependency, FunctionSpec, Gpu, ParentPolicy, WorkflowSpec
 
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
 _WORKFLOW_KEYS = ("label", "nodes")
 _SHARE_PARTS = 2
+_POLICIES = ("all_successful", "all_done", "any_done")
 
 
 def read(path: Path) -> WorkflowSpec:
@@ -188,6 +193,37 @@ def _env(spec: FunctionSpec, value: Any, where: str) -> None:
         spec.env[_text(key, where)] = _text(each, f"{where}[{key!r}]")
 
 
+def _labels(spec: FunctionSpec, value: Any, where: str) -> None:
+    for key, each in _object(value, where).items():
+        spec.labels[_text(key, where)] = _text(each, f"{where}[{key!r}]")
+
+
+def _require(spec: FunctionSpec, value: Any, where: str) -> None:
+    try:
+        spec.conditions.labels.extend(required(_object(value, where), where))
+    except UnicodeEncodeError as error:
+        msg = f"{where} holds half of a surrogate pair, which is no text"
+        raise usage(msg) from error
+    except ValueError as error:
+        raise usage(str(error)) from error
+
+
+def _backoff(spec: FunctionSpec, value: Any, where: str) -> None:
+    parts = dict(value) if isinstance(value, dict) else {"first": value}
+    for key in ("first", "longest"):
+        if parts.get(key) is not None:
+            parts[key] = _milliseconds(parts[key], f"{where}.{key}") / 1000
+    try:
+        spec.backoff.MergeFrom(backoff_message(parts, where))
+    except WorkflowError as error:
+        raise usage(str(error)) from error
+
+
+def _parents(spec: FunctionSpec, value: Any, where: str) -> None:
+    policy = choice(_text(value, where), _POLICIES, where)
+    spec.parent_policy = ParentPolicy.Value(f"PARENT_POLICY_{policy.upper()}")
+
+
 def _filesystem(spec: FunctionSpec, value: Any, where: str) -> None:
     spec.filesystem.CopyFrom(_encoded(value, where))
 
@@ -260,10 +296,14 @@ _NODE_KEYS: Mapping[str, Setter] = {
     "max_wait_time": _spec_time("max_wait_time_ms"),
     "max_exec_time": _spec_time("max_exec_time_ms"),
     "max_retries": _spec_integer("max_retries"),
+    "backoff": _backoff,
+    "parents": _parents,
     "label": _spec_text("label"),
+    "labels": _labels,
     "env": _env,
     "executors": _executors,
     "location": _condition_text("location_name"),
+    "require": _require,
     "cpu": _condition_text("cpu"),
     "memory": _condition_text("memory"),
     "storage": _condition_text("storage"),

@@ -129,6 +129,16 @@ class BlockingFace:
         self.close()
 
 
+class BlockingChannel(BlockingFace):
+    """A Channel for code that is not async: the same methods, blocking, and a plain iterator."""
+
+    def __iter__(self) -> Generator[Any]:
+        return self._iterate(self._inner.received())
+
+    def close(self) -> None:
+        """Does nothing: the connection is the client's."""
+
+
 class Client(BlockingFace):
     """AsyncClient for code that is not async: the same methods with the same arguments, blocking.
 
@@ -158,6 +168,10 @@ class Client(BlockingFace):
     ) -> Self:
         """Arguments and errors as for AsyncClient.from_profile."""
         return cls.over(AsyncClient.from_profile(profile, key=key, retry_for=retry_for))
+
+    def channel(self, process_id: str, name: str, *, attempt: int = 0) -> BlockingChannel:
+        """One of the channels of a process. Arguments as for AsyncClient."""
+        return BlockingChannel(self._inner.channel(process_id, name, attempt=attempt), self._thread)
 
     @classmethod
     def over(cls, client: AsyncClient) -> Self:

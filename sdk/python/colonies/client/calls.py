@@ -12,7 +12,7 @@ import grpc
 
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
-from colonies.errors import NotFoundError, RpcError, UnavailableError, from_rpc_error
+from colonies.errors import NotFoundError, ResourceExhaustedError, RpcError, UnavailableError, from_rpc_error
 from colonies.keys import PrivateKey
 from colonies.profile import Profile, active, cluster_for
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -83,6 +83,11 @@ def to_error(error: grpc.aio.AioRpcError, address: str) -> RpcError:
         metadata=converted.metadata,
         retry_delay=converted.retry_delay,
     )
+
+
+def _is_full(failure: RpcError) -> bool:
+    """Whether the server asks to come back later; without a delay it is gRPC itself, and the message is too large for it."""
+    return isinstance(failure, ResourceExhaustedError) and failure.retry_delay is not None
 
 
 @asynccontextmanager
@@ -194,20 +199,21 @@ class Calls:
         *,
         timeout: float = CALL_SECONDS,  # noqa: ASYNC109 - it is gRPC's
         gone: Response | None = None,
+        wait_if_full: bool = False,
     ) -> Response:
         """Makes any unary call of the four stubs, and makes it again while the server is out of reach.
 
             response = await client.call(client.auth.GetColony, GetColonyRequest(colony_name="dev"))
 
-        Every RPC may be repeated: submits have a request id, closes are fenced by their attempt, the others set a
-        state. Each try is signed anew, for a nonce is good for one.
+        Every RPC may be repeated: submits have a request id, closes are fenced, the others set a state. Each try is
+        signed anew, for a nonce is good for one.
 
         Args:
             method: a method of `auth`, `registry`, `scheduler` or `cron`.
             request: its request.
             timeout: seconds for each try.
-            gone: for calls that remove something, what to return for NOT_FOUND after a try that got no answer: then
-                it was that try which removed it.
+            gone: what a removal returns for NOT_FOUND after a try that got no answer: that try removed it.
+            wait_if_full: ride out RESOURCE_EXHAUSTED with a retry delay (a full queue) like an outage.
 
         Raises:
             RpcError: the call was refused; the subclass says how.
@@ -226,10 +232,12 @@ class Calls:
                 if gone is not None and unanswered and isinstance(failure, NotFoundError):
                     return gone
                 wait = backoff.next_seconds(failure.retry_delay)
-                if not is_outage(error) or time.monotonic() + wait > give_up:
+                passes = is_outage(error) or (wait_if_full and _is_full(failure))
+                if not passes or time.monotonic() + wait > give_up:
                     raise failure from None
-                unanswered = True
-                self._no_answer(failure)
+                if is_outage(error):
+                    unanswered = True
+                    self._no_answer(failure)
             else:
                 self._answered()
                 return response

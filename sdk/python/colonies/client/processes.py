@@ -74,33 +74,40 @@ class ProcessCalls(Calls):
 
     @cached_property
     def _submits(self) -> SubmitBatcher:
-        return SubmitBatcher(self.submit_all)
+        return SubmitBatcher(self._submit_batch)
 
     async def submit(self, function: Function | FunctionSpec) -> str:
         """Submits one function; gives its process id. Committed when this returns.
 
-        Submits that are made at the same time travel together, so `asyncio.gather` over many is fast.
+        Submits that are made at the same time travel together, so `asyncio.gather` over many is fast. A full queue is waited
+        for, up to `retry_for` seconds, like an outage.
         """
-        return await self._submits.submit(self._spec(function))
+        return await self._submits.put(self._spec(function))
 
     async def submit_all(self, functions: Iterable[Function | FunctionSpec], *, request_id: str | None = None) -> Sequence[str]:
-        """Submits 1 to 10 000 functions, all or none; gives their process ids in order.
+        """Submits 1 to 10 000 functions, all or none; gives their process ids in order. A full
+        queue is waited for, as in `submit`.
 
         Args:
             functions: what to run.
             request_id: 1-128 ASCII characters; repeating one gives the first answer and enters nothing. Default: a
                 new one.
         """
+        return await self._enter([self._spec(function) for function in functions], request_id, wait_if_full=True)
+
+    async def _submit_batch(self, specs: Sequence[FunctionSpec]) -> Sequence[str]:
+        # What does not fit as a whole is for the batcher to divide.
+        return await self._enter(specs, None, wait_if_full=len(specs) == 1)
+
+    async def _enter(self, specs: Sequence[FunctionSpec], request_id: str | None, *, wait_if_full: bool) -> Sequence[str]:
         # One id for all tries of this submit: a try whose answer was lost is not doubled by the next.
         request = scheduler.SubmitProcessesRequest(
-            colony_name=self.colony,
-            request_id=request_id or str(uuid.uuid4()),
-            specs=[self._spec(function) for function in functions],
+            colony_name=self.colony, request_id=request_id or str(uuid.uuid4()), specs=specs
         )
-        return (await self.call(self.scheduler.SubmitProcesses, request)).process_ids
+        return (await self.call(self.scheduler.SubmitProcesses, request, wait_if_full=wait_if_full)).process_ids
 
     def _spec(self, function: Function | FunctionSpec) -> FunctionSpec:
-        return function.to_spec() if isinstance(function, Function) else function
+        return function.own_spec if isinstance(function, Function) else function
 
     async def get_process(self, process_id: str) -> process.Process:
         """One process, whole."""
@@ -273,6 +280,35 @@ class ProcessCalls(Calls):
             for event in response.events:
                 request.cursor = event.cursor
                 yield event
+
+    async def watch_colony(
+        self,
+        *,
+        executor_types: Iterable[str] = (),
+        labels: Iterable[str] = (),
+        states: Iterable[process.ProcessState.ValueType | str] = (),
+        cursor: str = "",
+    ) -> AsyncGenerator[process.ProcessEvent]:
+        """The state changes in the whole colony as they come, beginning with the next; does not end.
+
+        Outages are ridden out: no change is lost or repeated. What is not set lets everything through.
+
+        Args:
+            executor_types: of processes for any of these types of executors.
+            labels: of processes with exactly one of these labels.
+            states: into any of these states.
+            cursor: of the last event seen; empty to begin now.
+        """
+        wanted = scheduler.ColonyFilter(
+            executor_types=executor_types, labels=labels, states=[state_value(state) for state in states]
+        )
+        request = scheduler.WatchProcessesRequest(colony_name=self.colony, cursor=cursor, colony=wanted)
+        async for response in self.stream(self.scheduler.WatchProcesses, lambda: request):
+            for event in response.events:
+                request.cursor = event.cursor
+                yield event
+            # Further than the last event, if what came after it is not wanted: a stream that breaks need not read that again.
+            request.cursor = response.cursor or request.cursor
 
     async def wait(
         self,

@@ -2,19 +2,23 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 from colonies.client.calls import Backoff, in_time
 from colonies.client.pages import every
-from colonies.client.processes import FINAL_STATES, ProcessCalls, failure_of
+from colonies.client.processes import FINAL_STATES, ProcessCalls, attempt_ref, failure_of
 from colonies.errors import ProcessFailedError
+from colonies.function import Function
+from colonies.graph import child_specs
 from colonies.scheduler.v1 import process_pb2 as process
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
-from colonies.scheduler.v1.spec_pb2 import WorkflowSpec
+from colonies.scheduler.v1.spec_pb2 import FunctionSpec, WorkflowSpec
 
 # A process with this reason failed only because another one did.
 PARENT_FAILED = "PARENT_FAILED"
+
+BAD_ENDS = (process.PROCESS_STATE_FAILED, process.PROCESS_STATE_CANCELLED)
 
 
 def is_first_cause(event: process.ProcessEvent) -> bool:
@@ -41,7 +45,7 @@ class WorkflowCalls(ProcessCalls):
         request = scheduler.SubmitWorkflowRequest(
             colony_name=self.colony, request_id=request_id or str(uuid.uuid4()), workflow=workflow
         )
-        return await self.call(self.scheduler.SubmitWorkflow, request)
+        return await self.call(self.scheduler.SubmitWorkflow, request, wait_if_full=True)
 
     async def check_workflow(self, workflow: WorkflowSpec) -> None:
         """Raises what submitting the workflow would raise; enters nothing."""
@@ -68,6 +72,47 @@ class WorkflowCalls(ProcessCalls):
 
         async for found in every(page, limit):
             yield found
+
+    async def add_children(
+        self,
+        process_id: str,
+        attempt: int,
+        nodes: Iterable[Function | FunctionSpec],
+        *,
+        insert: bool = False,
+        request_id: str | None = None,
+    ) -> Sequence[str]:
+        """Adds 1 to 10 000 processes to the workflow of the caller's running attempt, all or none; gives their process ids
+        in order.
+
+        They wait for the running process. In a function, `Context.add_children` knows the attempt.
+
+        Args:
+            process_id: the running process.
+            attempt: number of its running attempt.
+            nodes: what to add. Edges drawn among Functions are kept; one without a name gets one that is unique.
+            insert: put them between the running process and the children that it has now.
+            request_id: as for `submit_workflow`.
+
+        Raises:
+            WorkflowError: an edge leads out of `nodes`, a name is taken twice, or there is a cycle.
+        """
+        request = scheduler.AddChildrenRequest(
+            colony_name=self.colony,
+            request_id=request_id or str(uuid.uuid4()),
+            attempt=attempt_ref(process_id, attempt),
+            nodes=child_specs(nodes),
+            insert=insert,
+        )
+        return (await self.call(self.scheduler.AddChildren, request, wait_if_full=True)).process_ids
+
+    async def retry_workflow(self, workflow_id: str) -> int:
+        """Takes every failed and cancelled process of a workflow back to waiting; gives how many those were.
+
+        What succeeded stays. After an answer that was lost in an outage the call finds less to do, and gives 0.
+        """
+        request = scheduler.RetryWorkflowRequest(colony_name=self.colony, workflow_id=workflow_id)
+        return (await self.call(self.scheduler.RetryWorkflow, request)).count
 
     async def cancel_workflow(self, workflow_id: str) -> None:
         """Cancels every process of a workflow that is not over."""
@@ -105,7 +150,9 @@ class WorkflowCalls(ProcessCalls):
                         if on_event is not None:
                             on_event(event)
                         if is_first_cause(event):
-                            raise failure_of(await self.get_process(event.process_id))
+                            failed = await self.get_process(event.process_id)
+                            if failed.state in BAD_ENDS:  # else it was taken back since, by a retry of the workflow
+                                raise failure_of(failed)
                 ended = await self.get_workflow(workflow_id)
                 if ended.state == process.PROCESS_STATE_SUCCESSFUL:
                     return ended
@@ -115,9 +162,8 @@ class WorkflowCalls(ProcessCalls):
 
     async def _unwitnessed_failure(self, workflow_id: str) -> ProcessFailedError:
         """The error for a workflow that ended badly without an event that says where."""
-        states = [process.PROCESS_STATE_FAILED, process.PROCESS_STATE_CANCELLED]
         last: process.Process | None = None
-        async for found in self.list_processes(workflow_id=workflow_id, states=states):
+        async for found in self.list_processes(workflow_id=workflow_id, states=BAD_ENDS):
             last = found  # newest first, so the last one is the nearest to the roots
         if last is None:
             return ProcessFailedError(process_id="", node_name="", func_name=workflow_id, state="FAILED", messages=())

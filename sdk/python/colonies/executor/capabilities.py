@@ -6,17 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from colonies.labels import Wanted, accepted, plain_labels
 from colonies.registry.v1.registry_service_pb2 import Capabilities
 
 MIB = 1 << 20
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def offered(concurrency: int, stated: Capabilities | Mapping[str, Any] | None) -> Capabilities:
+def offered(
+    concurrency: int,
+    stated: Capabilities | Mapping[str, Any] | None,
+    labels: Mapping[str, str] | None = None,
+    accepts: Wanted | None = None,
+) -> Capabilities:
     """Processors, memory and platform of this machine, with what the executor's author states instead or in addition.
 
     Raises:
-        ValueError: `stated` has a field that capabilities do not have, or of the wrong type.
+        ValueError: `stated` has a field that capabilities do not have, or of the wrong type; or a label is no text, or
+            `accepts` asks for something that cannot be asked for.
     """
     found = Capabilities(
         cpu=f"{_milli_cpus()}m",
@@ -34,6 +41,8 @@ def offered(concurrency: int, stated: Capabilities | Mapping[str, Any] | None) -
         known = ", ".join(field.name for field in Capabilities.DESCRIPTOR.fields)
         msg = f"these capabilities cannot be used: {error}; the fields are {known}"
         raise ValueError(msg) from error
+    found.labels.update(plain_labels(labels or {}, "labels"))
+    found.accepts.extend(accepted(accepts or {}, "accepts"))
     return found
 
 

@@ -67,8 +67,14 @@ class Closer:
 
     def _next_batch(self) -> list[_Closing]:
         batch: list[_Closing] = []
+        named: set[str] = set()
         size = 0
         while self._waiting and len(batch) < MAX_CLOSES_IN_CALL and size < MAX_BYTES_IN_CALL:
+            process_id = self._waiting[0].held.key[0]
+            if process_id in named:
+                # Another attempt of the same process: a call may name each once.
+                break
+            named.add(process_id)
             batch.append(self._waiting.popleft())
             size += batch[-1].outcome.ByteSize()
         return batch
@@ -100,7 +106,7 @@ class Closer:
         """What is left to send of a call that was refused because of one of its results."""
         if isinstance(error, FailedPreconditionError):
             named = error.metadata.get("process_id")
-            culprits = [closing for closing in pending if closing.held.assignment.process_id == named]
+            culprits = [closing for closing in pending if closing.held.key[0] == named]
             if culprits:
                 self._discard(culprits[0], error)
                 return [closing for closing in pending if closing is not culprits[0]]

@@ -17,13 +17,21 @@ class PatientClient(AsyncClient):
         """Arguments and errors as for AsyncClient."""
         super().__init__(host, port, colony, key, cluster, retry_for=math.inf)
         self._lost = False
+        # How often the server came back.
+        self.returns = 0
 
-    def _no_answer(self, failure: RpcError) -> None:
+    def no_answer(self, failure: RpcError) -> None:
+        """The server is out of reach."""
         if not self._lost:
             self._lost = True
             log.warning("lost the server, trying until it is back: %s", failure)
 
-    def _answered(self) -> None:
+    def answered(self) -> None:
+        """The server has answered."""
         if self._lost:
             self._lost = False
+            self.returns += 1
             log.warning("the server is back")
+
+    _no_answer = no_answer
+    _answered = answered

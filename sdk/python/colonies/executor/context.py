@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -11,11 +11,15 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from colonies import values
+from colonies.executor.channels import ContextChannel
+from colonies.executor.children import Children
 from colonies.executor.outbox import Outputs, Report
 from colonies.executor.text import bounded
+from colonies.function import Function
 from colonies.scheduler.v1.process_pb2 import Attribute as AttributeMessage
 from colonies.scheduler.v1.process_pb2 import AttributeKind, LogLine
 from colonies.scheduler.v1.scheduler_service_pb2 import Assignment
+from colonies.scheduler.v1.spec_pb2 import FunctionSpec
 
 MAX_TEXT_BYTES = 64 * 1024
 
@@ -44,8 +48,11 @@ class Context:
         env: Mapping[str, str] | None = None,
         deadline: datetime | None = None,
         report: Callable[[Report], None] | None = None,
+        channels: Iterable[str] = (),
+        open_channel: Callable[[str], ContextChannel] | None = None,
+        children: Children | None = None,
     ) -> None:
-        """Executors make contexts; the author of a function may, to test it. Without `report` nothing is sent."""
+        """Executors make contexts; the author of a function may, to test it. It sends nothing without the last two."""
         self.process_id = process_id
         # From 1; higher when the process has been tried before.
         self.attempt = attempt
@@ -59,10 +66,20 @@ class Context:
         self.cancelled = threading.Event()
         # Whether `set_output` was called.
         self.has_set_output = False
+        # Names of the channels that the process was submitted with.
+        self.channels = tuple(channels)
         self._report = report or (lambda _report: None)
+        self._open_channel = open_channel or (lambda name: ContextChannel(name, self._report))
+        self._children = children
 
     @classmethod
-    def of(cls, assignment: Assignment, report: Callable[[Report], None]) -> "Context":
+    def of(
+        cls,
+        assignment: Assignment,
+        report: Callable[[Report], None],
+        open_channel: Callable[[str], ContextChannel] | None = None,
+        children: Children | None = None,
+    ) -> "Context":
         """The context of an attempt."""
         spec = assignment.spec
         deadline = assignment.exec_deadline.ToDatetime(UTC) if assignment.HasField("exec_deadline") else None
@@ -75,7 +92,21 @@ class Context:
             env=spec.env,
             deadline=deadline,
             report=report,
+            channels=spec.channels,
+            open_channel=open_channel,
+            children=children,
         )
+
+    def channel(self, name: str) -> ContextChannel:
+        """One of the channels of the process: messages to and from whoever submitted it.
+
+        Raises:
+            ValueError: the process has no such channel.
+        """
+        if name not in self.channels:
+            msg = f"this process has no channel {name!r}; it has: {', '.join(self.channels) or 'none'}"
+            raise ValueError(msg)
+        return self._open_channel(name)
 
     def log(self, message: object) -> None:
         """Adds a line, with the time of now, to the log of the process. At most 64 KiB; the rest is cut."""
@@ -109,3 +140,27 @@ class Context:
         for key, value in attributes.items():
             text = bounded(str(value), MAX_TEXT_BYTES)
             self._report(AttributeMessage(kind=AttributeKind.Value(name), key=key, value=text))
+
+    def add_children(self, nodes: Iterable[Function | FunctionSpec], *, insert: bool = False) -> Sequence[str]:
+        """Adds processes to the workflow of this one, all or none; gives their ids in the order of `nodes`. Committed when this
+        returns. For functions that are not async; async ones use `aadd_children`.
+
+        They wait for this process and get its outputs, as any child does; edges may be drawn among them.
+
+        A process that is tried again adds its children again: name them, and the second time is refused.
+
+        Args:
+            nodes: what to run. A Function without a name gets one that is unique in the workflow.
+            insert: put them between this process and the children that it has now, which then wait for the new ones.
+
+        Raises:
+            WorkflowError: they do not hang together.
+            FailedPreconditionError: this process is in no workflow, or is not this executor's any more.
+            RpcError: the server refused them.
+            RuntimeError: this runs in an event loop.
+        """
+        return self._children.add_from_thread(nodes, insert=insert) if self._children is not None else []
+
+    async def aadd_children(self, nodes: Iterable[Function | FunctionSpec], *, insert: bool = False) -> Sequence[str]:
+        """`add_children` for async functions."""
+        return await self._children.add(nodes, insert=insert) if self._children is not None else []

@@ -14,8 +14,10 @@ from colonies.executor.capabilities import offered
 from colonies.executor.connection import PatientClient
 from colonies.executor.membership import Membership
 from colonies.executor.offers import Offer
+from colonies.executor.pull import HOWS, MAX_IN_FLIGHT, How
 from colonies.executor.worker import Worker
 from colonies.keys import PrivateKey
+from colonies.labels import Wanted
 from colonies.profile import DEFAULT_PORT, active, config_dir
 from colonies.registry.v1.registry_service_pb2 import Capabilities
 
@@ -58,8 +60,11 @@ class Executor:
         profile: str | None = None,
         location: str = "",
         capabilities: Capabilities | Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        accepts: Wanted | None = None,
         concurrency: int = 1,
         drain_timeout: float = 30.0,
+        pull: How = "auto",
     ) -> None:
         """Nothing is connected yet.
 
@@ -75,8 +80,12 @@ class Executor:
             profile: name of the profile to use.
             location: name of the place where it is.
             capabilities: what it offers; fields given here replace what is found out about this machine.
+            labels: more labels that work may ask for, besides os, arch and python.
+            accepts: take only work with such labels: {"team": "a", "size": ["s", "m"], "urgent": True} asks for one value,
+                for one of several, and for any.
             concurrency: how many functions may run at once.
             drain_timeout: seconds that running functions have to finish after `stop` or the first signal.
+            pull: how to ask for work: by "stream", by long "poll", or "auto": by stream where streams get through.
 
         Raises:
             ValueError: one of these is out of bounds.
@@ -96,6 +105,12 @@ class Executor:
         if drain_timeout < 0:
             msg = f"drain_timeout is {drain_timeout}: it must not be negative"
             raise ValueError(msg)
+        if pull not in HOWS:
+            msg = f"pull is {pull!r}: it is one of {', '.join(HOWS)}"
+            raise ValueError(msg)
+        if pull == "stream" and concurrency > MAX_IN_FLIGHT:
+            msg = f"concurrency is {concurrency}: a stream holds at most {MAX_IN_FLIGHT}"
+            raise ValueError(msg)
         if key is not None and key_file is not None:
             msg = "give a key or a key_file, not both"
             raise ValueError(msg)
@@ -104,9 +119,10 @@ class Executor:
         self._key = PrivateKey.from_hex(key) if isinstance(key, str) else key
         self._key_file = Path(key_file).expanduser() if key_file is not None else None
         self._location = location
-        self._capabilities = offered(concurrency, capabilities)
+        self._capabilities = offered(concurrency, capabilities, labels, accepts)
         self._concurrency = concurrency
         self._drain_timeout = drain_timeout
+        self._pull: How = pull
         self._offers: dict[str, Offer] = {}
         self._lock = threading.Lock()
         self._running: tuple[asyncio.AbstractEventLoop, Worker] | None = None
@@ -190,6 +206,7 @@ class Executor:
                 offers=self._offers,
                 concurrency=self._concurrency,
                 drain_timeout=self._drain_timeout,
+                how=self._pull,
             )
             with self._lock:
                 if self._running is not None:

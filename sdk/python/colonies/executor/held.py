@@ -16,12 +16,19 @@ class Held:
     """One attempt in hand."""
 
     assignment: Assignment
-    context: Context
-    outbox: Outbox
+    # Process id and attempt: its name here.
+    key: Key
+    # When it came, by the event loop's clock.
+    taken_at: float = 0.0
+    # Only for functions that ask for one: most do not, and pay for none.
+    context: Context | None = None
+    outbox: Outbox | None = None
     # What runs the function, if it can be cancelled: a thread can only be told.
     task: asyncio.Task[None] | None = None
     # Ends the attempt when its time is over.
     timer: asyncio.TimerHandle | None = None
+    # A heartbeat has told the server that it arrived.
+    confirmed: bool = False
     # The result is on its way, or another one stands in for it.
     finished: bool = False
     # Nobody wants the result any more.
@@ -30,12 +37,15 @@ class Held:
     @property
     def ref(self) -> AttemptRef:
         """Its name on the wire."""
-        return AttemptRef(process_id=self.assignment.process_id, attempt=self.assignment.attempt)
+        process_id, attempt = self.key
+        return AttemptRef(process_id=process_id, attempt=attempt)
 
-    @property
-    def key(self) -> Key:
-        """Its name here."""
-        return self.assignment.process_id, self.assignment.attempt
+    def cancel(self) -> None:
+        """Tells the function to stop; cancels it if it is async."""
+        if self.context is not None:
+            self.context.cancelled.set()
+        if self.task is not None:
+            self.task.cancel()
 
     def __str__(self) -> str:
         spec, (process_id, attempt) = self.assignment.spec, self.key
@@ -60,6 +70,9 @@ class Hand:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._held
 
     def take(self, held: Held) -> None:
         """An attempt was assigned."""
@@ -92,8 +105,7 @@ class Hand:
         if held.dropped:
             return
         held.dropped = True
-        held.context.cancelled.set()
-        held.outbox.abandon()
-        if held.task is not None:
-            held.task.cancel()
+        held.cancel()
+        if held.outbox is not None:
+            held.outbox.abandon()
         self.release(held)

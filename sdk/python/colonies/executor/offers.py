@@ -1,6 +1,8 @@
 """Functions that an executor offers: how they are announced, and how they are called."""
 
+import functools
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +55,10 @@ class Offer:
     hints: Mapping[str, Any]
     # Name of the parameter that takes the Context, if there is one.
     context_parameter: str | None
+    # Whether it runs in the event loop.
+    is_async: bool
+    # How many arguments it takes by position at least and at most; None where counting does not tell whether they fit.
+    counts: tuple[int, float] | None
 
     @classmethod
     def of(
@@ -83,13 +89,9 @@ class Offer:
             signature=signature,
             hints=hints,
             context_parameter=takers[0] if takers else None,
+            is_async=_is_async(fn),
+            counts=None if takers else _counts(signature),
         )
-
-    @property
-    def is_async(self) -> bool:
-        """Whether it runs in the event loop."""
-        call = type(self.fn).__call__  # of an object that is callable, and of no interest for a function
-        return inspect.iscoroutinefunction(self.fn) or inspect.iscoroutinefunction(call)
 
     def to_message(self) -> registry.Function:
         """What is announced."""
@@ -110,12 +112,14 @@ class Offer:
             enum_values=_enum_values(hint),
         )
 
-    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any], context: Context) -> Callable[[], Any]:
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any], context: Context | None) -> Callable[[], Any]:
         """The call with these arguments, and with the context where the function wants it.
 
         Raises:
             CallMismatchError: they do not fit its signature.
         """
+        if not kwargs and self.counts is not None and self.counts[0] <= len(args) <= self.counts[1]:
+            return functools.partial(self.fn, *args)
         positional, named = list(args), dict(kwargs)
         if self.context_parameter is not None:
             self._insert(context, positional, named)
@@ -124,7 +128,7 @@ class Offer:
         except TypeError as error:
             msg = f"{self._shape} cannot be called like this: {error}"
             raise CallMismatchError(msg) from None
-        return lambda: self.fn(*positional, **named)
+        return functools.partial(self.fn, *positional, **named)
 
     @property
     def _shape(self) -> str:
@@ -132,7 +136,7 @@ class Offer:
         parameters = [each for name, each in self.signature.parameters.items() if name != self.context_parameter]
         return f"{self.name}{self.signature.replace(parameters=parameters, return_annotation=self.signature.empty)}"
 
-    def _insert(self, context: Context, positional: list[Any], named: dict[str, Any]) -> None:
+    def _insert(self, context: Context | None, positional: list[Any], named: dict[str, Any]) -> None:
         name = typing.cast("str", self.context_parameter)
         parameter = self.signature.parameters[name]
         place = list(self.signature.parameters).index(name)
@@ -141,6 +145,25 @@ class Offer:
             positional.insert(place, context)
         else:
             named[name] = context
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    call = type(fn).__call__  # of an object that is callable, and of no interest for a function
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
+
+
+def _counts(signature: inspect.Signature) -> tuple[int, float] | None:
+    least, most = 0, 0.0
+    for parameter in signature.parameters.values():
+        needed = parameter.default is parameter.empty
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            least += needed
+            most += 1
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            most = math.inf
+        elif parameter.kind is parameter.KEYWORD_ONLY and needed:
+            return None
+    return least, most
 
 
 def _hints(fn: Callable[..., Any]) -> dict[str, Any]:

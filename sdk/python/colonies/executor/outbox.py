@@ -1,4 +1,4 @@
-"""What a running function reports on the way: log lines, attributes, early outputs."""
+"""What a running function reports on the way: log lines, attributes, early outputs, messages."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from colonies.client import AsyncClient
 from colonies.errors import RpcError
+from colonies.executor.channels import AttemptChannels, Said
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.scheduler.v1.process_pb2 import Attribute, LogLine
 from colonies.scheduler.v1.spec_pb2 import Value
@@ -28,7 +29,7 @@ class Outputs:
     values: Sequence[Value]
 
 
-Report = LogLine | Attribute | Outputs
+Report = LogLine | Attribute | Outputs | Said
 
 
 class Outbox:
@@ -37,6 +38,7 @@ class Outbox:
     def __init__(self, client: AsyncClient, attempt: scheduler.AttemptRef) -> None:
         self._client = client
         self._attempt = attempt
+        self.channels = AttemptChannels(client, attempt, self.put)
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._waiting: deque[Report] = deque()
@@ -57,6 +59,11 @@ class Outbox:
             self._waiting.append(report)
         self._loop.call_soon_threadsafe(self._ensure_sender)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything put so far was sent. For the event loop's thread."""
+        return not self._waiting and (self._sender is None or self._sender.done())
+
     async def flush(self) -> None:
         """Returns when everything put so far was sent, or nobody wants it any more."""
         self._ensure_sender()
@@ -68,6 +75,7 @@ class Outbox:
         with self._lock:
             self._abandoned = True
             self._waiting.clear()
+        self.channels.abandon()
         if self._sender is not None:
             self._sender.cancel()
 
@@ -83,7 +91,7 @@ class Outbox:
                 log.warning("%d reports of process %s were refused: %s", len(batch), self._attempt.process_id, error)
 
     def _take(self) -> list[Report]:
-        """The next reports of one kind."""
+        """The next reports that go together."""
         batch: list[Report] = []
         size = 0
         with self._lock:
@@ -91,12 +99,12 @@ class Outbox:
                 self._waiting
                 and len(batch) < MAX_ITEMS_IN_CALL
                 and size < MAX_BYTES_IN_CALL
-                and (not batch or type(self._waiting[0]) is type(batch[0]))
+                and (not batch or _go_together(self._waiting[0], batch[0]))
                 and not (batch and isinstance(batch[0], Outputs))
             ):
                 report = self._waiting.popleft()
                 batch.append(report)
-                size += 0 if isinstance(report, Outputs) else report.ByteSize()
+                size += _size_of(report)
             if self._unkept_lines and not self._waiting:
                 self._waiting.append(LogLine(message=f"({self._unkept_lines} lines were not kept during an outage)"))
                 self._unkept_lines = 0
@@ -111,6 +119,9 @@ class Outbox:
             )
             self._sent_lines += len(lines)
             await client.call(client.scheduler.AddLogs, logs)
+        messages = [report for report in batch if isinstance(report, Said)]
+        if messages:
+            await self.channels.send(messages)
         # The last value of a key wins; the RPC takes each only once.
         attributes = {(report.kind, report.key): report for report in batch if isinstance(report, Attribute)}
         if attributes:
@@ -120,3 +131,15 @@ class Outbox:
             if isinstance(report, Outputs):
                 outputs = scheduler.SetOutputRequest(colony_name=colony, attempt=self._attempt, outputs=report.values)
                 await client.call(client.scheduler.SetOutput, outputs)
+
+
+def _go_together(one: Report, other: Report) -> bool:
+    """Whether two reports may be sent side by side. A function that logs what it sends should not cost a call for each."""
+    return type(one) is type(other) or (isinstance(one, LogLine | Said) and isinstance(other, LogLine | Said))
+
+
+def _size_of(report: Report) -> int:
+    """Bytes in a call. Outputs travel alone, however large they are."""
+    if isinstance(report, Outputs):
+        return 0
+    return report.message.ByteSize() if isinstance(report, Said) else report.ByteSize()

@@ -1,8 +1,8 @@
 """From an assignment to the end of its attempt: decode, call, encode, or say what went wrong."""
 
-import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from colonies import values
@@ -10,13 +10,12 @@ from colonies.errors import RetryableError, ValueEncodingError
 from colonies.executor.context import Context
 from colonies.executor.offers import CallMismatchError, Offer
 from colonies.executor.text import bounded, bounded_end
-from colonies.executor.threads import DaemonThreads
 from colonies.scheduler.v1.scheduler_service_pb2 import Assignment, Close
 from colonies.scheduler.v1.spec_pb2 import Value
 
 MAX_ERROR_BYTES = 8 * 1024
 
-_OWN_FILES = frozenset({__file__, Offer.bind.__code__.co_filename})
+_OWN_FILES = frozenset({__file__, Offer.bind.__code__.co_filename, str(Path(__file__).with_name("runners.py"))})
 
 Outcome = Close.Success | Close.Failure
 
@@ -32,60 +31,60 @@ def unknown_function(name: str, offers: Mapping[str, Offer]) -> Close.Failure:
     return failure(f"this executor has no function {name!r}; it has: {known}")
 
 
-async def outcome_of(offer: Offer, assignment: Assignment, context: Context, threads: DaemonThreads) -> Outcome:
-    """Runs a function to its end and says how that went.
+def run(offer: Offer, assignment: Assignment, context: Context | None) -> Outcome:
+    """Runs a function that is not async to its end, in the thread that it is for, and says how that went."""
+    try:
+        return success(bound(offer, assignment, context)(), context)
+    except BaseException as error:  # noqa: BLE001 - whatever a function raises is its result
+        return failure_of(error, offer)
+
+
+def bound(offer: Offer, assignment: Assignment, context: Context | None) -> Callable[[], Any]:
+    """The call of an assignment, its values decoded.
 
     Raises:
-        asyncio.CancelledError: an async function was cancelled because its result is not wanted any more.
+        CallMismatchError: a value cannot be decoded, or they do not fit the function.
     """
-    if not offer.is_async:
-        return await threads.run(lambda: _run(offer, assignment, context))
-    try:
-        return _success(await _bound(offer, assignment, context)(), context)
-    except asyncio.CancelledError as error:
-        if context.cancelled.is_set():
-            raise
-        return _failure_of(error, offer)  # the function cancelled itself
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a function raises is its result
-        return _failure_of(error, offer)
-
-
-def _run(offer: Offer, assignment: Assignment, context: Context) -> Outcome:
-    try:
-        return _success(_bound(offer, assignment, context)(), context)
-    except BaseException as error:  # noqa: BLE001 - whatever a function raises is its result
-        return _failure_of(error, offer)
-
-
-def _bound(offer: Offer, assignment: Assignment, context: Context) -> Any:
     spec = assignment.spec
-    args = [_decoded(value, f"argument {number}") for number, value in enumerate(spec.args, 1)]
-    args += [_decoded(value, f"input {number}") for number, value in enumerate(assignment.inputs, 1)]
-    kwargs = {key: _decoded(value, f"keyword argument {key!r}") for key, value in spec.kwargs.items()}
+    args = _decoded(spec.args, "argument")
+    if assignment.inputs:
+        args += _decoded(assignment.inputs, "input")
+    kwargs: dict[str, Any] = {}
+    for key, value in spec.kwargs.items() if spec.kwargs else ():
+        (kwargs[key],) = _decoded((value,), f"keyword argument {key!r}", numbered=False)
     return offer.bind(args, kwargs, context)
 
 
-def _decoded(value: Value, what: str) -> Any:
+def _decoded(encoded: Iterable[Value], what: str, *, numbered: bool = True) -> list[Any]:
+    decoded: list[Any] = []
     try:
-        return values.decode(value)
+        for value in encoded:
+            decoded.append(values.decode(value))  # noqa: PERF401 - how many were decoded says which one could not be
     except ValueEncodingError as error:
-        msg = f"{what}: {error}"
+        msg = f"{what} {len(decoded) + 1}: {error}" if numbered else f"{what}: {error}"
         raise CallMismatchError(msg) from None
+    return decoded
 
 
-def _success(result: Any, context: Context) -> Close.Success:
-    """A tuple is several outputs, anything else is one; but a None does not replace outputs that were set before."""
-    if result is None and context.has_set_output:
+def success(result: Any, context: Context | None) -> Close.Success:
+    """A tuple is several outputs, anything else is one; but a None does not replace outputs that were set before.
+
+    Raises:
+        CallMismatchError: the result cannot be sent.
+    """
+    if result is None and context is not None and context.has_set_output:
         return Close.Success()
-    outputs = result if isinstance(result, tuple) else (result,)
     try:
-        return Close.Success(outputs=[values.encode(output) for output in outputs])
+        if isinstance(result, tuple):
+            return Close.Success(outputs=[values.encode(output) for output in result])
+        return Close.Success(outputs=(values.encode(result),))
     except ValueEncodingError as error:
         msg = f"its result cannot be sent: {error}"
         raise CallMismatchError(msg) from None
 
 
-def _failure_of(error: BaseException, offer: Offer) -> Close.Failure:
+def failure_of(error: BaseException, offer: Offer) -> Close.Failure:
+    """The failure that an exception of a function means."""
     if isinstance(error, CallMismatchError):
         return failure(str(error))
     retryable = isinstance(error, (RetryableError, *offer.retry_on))

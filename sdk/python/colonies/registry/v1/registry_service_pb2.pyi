@@ -49,6 +49,34 @@ EXECUTOR_STATE_REJECTED: ExecutorState.ValueType  # 3
 """Kept out."""
 Global___ExecutorState: _TypeAlias = ExecutorState  # noqa: Y015
 
+class _LabelOperator:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LabelOperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LabelOperator.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LABEL_OPERATOR_UNSPECIFIED: _LabelOperator.ValueType  # 0
+    """Refused."""
+    LABEL_OPERATOR_EQUALS: _LabelOperator.ValueType  # 1
+    """The label has this value."""
+    LABEL_OPERATOR_IN: _LabelOperator.ValueType  # 2
+    """The label has one of these values."""
+    LABEL_OPERATOR_EXISTS: _LabelOperator.ValueType  # 3
+    """The label is there, whatever its value."""
+
+class LabelOperator(_LabelOperator, metaclass=_LabelOperatorEnumTypeWrapper):
+    """How a label is compared. A label that is not there fails them all."""
+
+LABEL_OPERATOR_UNSPECIFIED: LabelOperator.ValueType  # 0
+"""Refused."""
+LABEL_OPERATOR_EQUALS: LabelOperator.ValueType  # 1
+"""The label has this value."""
+LABEL_OPERATOR_IN: LabelOperator.ValueType  # 2
+"""The label has one of these values."""
+LABEL_OPERATOR_EXISTS: LabelOperator.ValueType  # 3
+"""The label is there, whatever its value."""
+Global___LabelOperator: _TypeAlias = LabelOperator  # noqa: Y015
+
 @_typing.final
 class Executor(_message.Message):
     """A member that pulls work."""
@@ -109,7 +137,9 @@ Global___Executor: _TypeAlias = Executor  # noqa: Y015
 
 @_typing.final
 class Capabilities(_message.Message):
-    """What an executor offers. Quantities as in colonies.scheduler.v1.Conditions."""
+    """What an executor offers. Quantities as in colonies.scheduler.v1.Conditions. What is not said here is not offered: work that
+    asks for memory goes to no executor that does not say how much it has.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -140,6 +170,7 @@ class Capabilities(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    ACCEPTS_FIELD_NUMBER: _builtins.int
     cpu: _builtins.str
     """Processor, such as "8" or "7500m"."""
     memory: _builtins.str
@@ -149,7 +180,7 @@ class Capabilities(_message.Message):
     nodes: _builtins.int
     """Nodes of a batch system, 0 to 1 000 000; 0 = not one."""
     processes: _builtins.int
-    """Processes that it can run at once, 0 to 1 000 000; 0 = not said."""
+    """Processes that it can run at once, 0 to 1 000 000; 0 = as many as it asks for."""
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuOffer]:
         """Accelerators, at most 100 kinds."""
@@ -157,8 +188,12 @@ class Capabilities(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Anything else worth knowing, such as os, arch, user_agent: at most 100 entries, keys and values at most 256 bytes of
-        printable text.
+        printable text. Specs may ask for them (colonies.scheduler.v1.Conditions.labels).
         """
+
+    @_builtins.property
+    def accepts(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelRequirement]:
+        """Take only work whose labels (colonies.scheduler.v1.FunctionSpec.labels) are like this: all of these, at most 32."""
 
     def __init__(
         self,
@@ -170,14 +205,47 @@ class Capabilities(_message.Message):
         nodes: _builtins.int = ...,
         processes: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        accepts: _abc.Iterable[Global___LabelRequirement] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "gpus", b"gpus", "labels", b"labels", "memory", b"memory", "nodes", b"nodes", "processes", b"processes", "storage", b"storage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts", b"accepts", "cpu", b"cpu", "gpus", b"gpus", "labels", b"labels", "memory", b"memory", "nodes", b"nodes", "processes", b"processes", "storage", b"storage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Capabilities: _TypeAlias = Capabilities  # noqa: Y015
+
+@_typing.final
+class LabelRequirement(_message.Message):
+    """What one label of a spec must be like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The label's key: a Name."""
+    operator: Global___LabelOperator.ValueType
+    """How `values` are meant. Required."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For EQUALS exactly one, for IN 1 to 32, for EXISTS none; each at most 128 bytes of printable text."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        operator: Global___LabelOperator.ValueType = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "operator", b"operator", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelRequirement: _TypeAlias = LabelRequirement  # noqa: Y015
 
 @_typing.final
 class GpuOffer(_message.Message):

@@ -198,7 +198,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListExecutors(self, request, context):
-        """The colony's executors by name; for its members.
+        """The colony's executors by name; for its members, and for services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -80,7 +80,7 @@ class RegistryServiceStub:
       * NOT_FOUND: no such executor.
     """
     ListExecutors: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ListExecutorsRequest, _registry_service_pb2.ListExecutorsResponse]
-    """The colony's executors by name; for its members."""
+    """The colony's executors by name; for its members, and for services."""
     UpdateExecutor: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.UpdateExecutorRequest, _registry_service_pb2.UpdateExecutorResponse]
     """Changes what the caller, an approved executor, says it offers.
 
@@ -179,7 +179,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
       * NOT_FOUND: no such executor.
     """
     ListExecutors: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ListExecutorsRequest, _registry_service_pb2.ListExecutorsResponse]  # type: ignore[assignment]
-    """The colony's executors by name; for its members."""
+    """The colony's executors by name; for its members, and for services."""
     UpdateExecutor: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.UpdateExecutorRequest, _registry_service_pb2.UpdateExecutorResponse]  # type: ignore[assignment]
     """Changes what the caller, an approved executor, says it offers.
 
@@ -311,7 +311,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_service_pb2.ListExecutorsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_service_pb2.ListExecutorsResponse, _abc.Awaitable[_registry_service_pb2.ListExecutorsResponse]]:
-        """The colony's executors by name; for its members."""
+        """The colony's executors by name; for its members, and for services."""
 
     @_abc_1.abstractmethod
     def UpdateExecutor(

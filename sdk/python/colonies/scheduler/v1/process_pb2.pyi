@@ -42,8 +42,8 @@ class _ProcessStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProcessS
     """Somebody cancelled it."""
 
 class ProcessState(_ProcessState, metaclass=_ProcessStateEnumTypeWrapper):
-    """The state of a process. Legal steps: WAITING to any other; RUNNING to any other (to WAITING when it is retried); the last
-    three are final.
+    """The state of a process. Legal steps: WAITING to any other; RUNNING to any other (to WAITING when it is retried). The last three
+    are final, but for RetryWorkflow, which takes FAILED and CANCELLED back to WAITING.
     """
 
 PROCESS_STATE_UNSPECIFIED: ProcessState.ValueType  # 0
@@ -163,6 +163,7 @@ class Process(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    BACKOFF_UNTIL_FIELD_NUMBER: _builtins.int
     process_id: _builtins.str
     """UUID in its canonical form."""
     colony_name: _builtins.str
@@ -225,6 +226,10 @@ class Process(_message.Message):
     def errors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why it failed; for a process that is being retried, why the last attempt ended."""
 
+    @_builtins.property
+    def backoff_until(self) -> _timestamp_pb2.Timestamp:
+        """It backs off before a retry until then; unset if it does not."""
+
     def __init__(
         self,
         *,
@@ -249,10 +254,11 @@ class Process(_message.Message):
         inputs: _abc.Iterable[_spec_pb2.Value] | None = ...,
         outputs: _abc.Iterable[_spec_pb2.Value] | None = ...,
         errors: _abc.Iterable[_builtins.str] | None = ...,
+        backoff_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "exec_deadline", b"exec_deadline", "spec", b"spec", "start_time", b"start_time", "submission_time", b"submission_time", "wait_deadline", b"wait_deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backoff_until", b"backoff_until", "end_time", b"end_time", "exec_deadline", b"exec_deadline", "spec", b"spec", "start_time", b"start_time", "submission_time", b"submission_time", "wait_deadline", b"wait_deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "colony_name", b"colony_name", "end_time", b"end_time", "errors", b"errors", "exec_deadline", b"exec_deadline", "executor_name", b"executor_name", "initiator", b"initiator", "initiator_name", b"initiator_name", "inputs", b"inputs", "outputs", b"outputs", "parent_ids", b"parent_ids", "priority_time", b"priority_time", "process_id", b"process_id", "retries", b"retries", "spec", b"spec", "start_time", b"start_time", "state", b"state", "submission_time", b"submission_time", "wait_deadline", b"wait_deadline", "wait_for_parents", b"wait_for_parents", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "backoff_until", b"backoff_until", "colony_name", b"colony_name", "end_time", b"end_time", "errors", b"errors", "exec_deadline", b"exec_deadline", "executor_name", b"executor_name", "initiator", b"initiator", "initiator_name", b"initiator_name", "inputs", b"inputs", "outputs", b"outputs", "parent_ids", b"parent_ids", "priority_time", b"priority_time", "process_id", b"process_id", "retries", b"retries", "spec", b"spec", "start_time", b"start_time", "state", b"state", "submission_time", b"submission_time", "wait_deadline", b"wait_deadline", "wait_for_parents", b"wait_for_parents", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,7 +337,7 @@ class Transition(_message.Message):
     actor: _builtins.str
     """Identity of whoever caused it; empty where the service itself did (a deadline, a parent)."""
     reason: _builtins.str
-    """The reason in a word, such as SUBMITTED, ASSIGNED, CLOSED, MAX_EXEC_TIME, LEASE_EXPIRED, PARENT_FAILED."""
+    """The reason in a word, such as SUBMITTED, ASSIGNED, CLOSED, MAX_EXEC_TIME, LEASE_EXPIRED, PARENT_FAILED, RETRY_REQUESTED."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -419,7 +425,7 @@ class Workflow(_message.Message):
     """The tenant."""
     state: Global___ProcessState.ValueType
     """FAILED as soon as one process failed; else CANCELLED as soon as one was cancelled; SUCCESSFUL when all were; RUNNING once
-    any has been assigned; else WAITING.
+    any has been assigned; else WAITING. A process that failed counts even where others run on in spite of it (ParentPolicy).
     """
     label: _builtins.str
     """The label of its spec."""

@@ -60,7 +60,9 @@ class SubmitProcessesRequest(_message.Message):
     colony_name: _builtins.str
     """The tenant: a Name."""
     request_id: _builtins.str
-    """Chosen by the client, 1-128 printable ASCII characters, unique for each submit of this caller: a UUID does well."""
+    """Chosen by the client, 1-128 printable ASCII characters, unique for each submit of this caller: a UUID does well. It is good
+    for 24 hours: repeated later, it may count as new.
+    """
     on_behalf_of: _builtins.str
     """For services only: the identity of the member on whose account this is. Empty for everyone else."""
     @_builtins.property
@@ -228,6 +230,56 @@ class AssignProcessesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssignProcessesResponse: _TypeAlias = AssignProcessesResponse  # noqa: Y015
+
+@_typing.final
+class WatchAssignmentsRequest(_message.Message):
+    """See WatchAssignments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    max_in_flight: _builtins.int
+    """How many attempts the caller wants open at a time: 1 to 1 000."""
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        max_in_flight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "max_in_flight", b"max_in_flight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchAssignmentsRequest: _TypeAlias = WatchAssignmentsRequest  # noqa: Y015
+
+@_typing.final
+class WatchAssignmentsResponse(_message.Message):
+    """See WatchAssignments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]:
+        """Most urgent first; at most about 16 MiB besides the first."""
+
+    def __init__(
+        self,
+        *,
+        assignments: _abc.Iterable[Global___Assignment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchAssignmentsResponse: _TypeAlias = WatchAssignmentsResponse  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):
@@ -1071,6 +1123,7 @@ class WatchProcessesRequest(_message.Message):
     COLONY_NAME_FIELD_NUMBER: _builtins.int
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    COLONY_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     colony_name: _builtins.str
     """The tenant: a Name."""
@@ -1079,24 +1132,65 @@ class WatchProcessesRequest(_message.Message):
     workflow_id: _builtins.str
     """All processes of a workflow: a UUID."""
     cursor: _builtins.str
-    """The last event seen; empty to begin with the first."""
+    """The last event seen; empty to begin."""
+    @_builtins.property
+    def colony(self) -> Global___ColonyFilter:
+        """Processes of the colony."""
+
     def __init__(
         self,
         *,
         colony_name: _builtins.str = ...,
         process_id: _builtins.str = ...,
         workflow_id: _builtins.str = ...,
+        colony: Global___ColonyFilter | None = ...,
         cursor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["process_id", b"process_id", "target", b"target", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["colony", b"colony", "process_id", b"process_id", "target", b"target", "workflow_id", b"workflow_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "cursor", b"cursor", "process_id", b"process_id", "target", b"target", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony", b"colony", "colony_name", b"colony_name", "cursor", b"cursor", "process_id", b"process_id", "target", b"target", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["process_id", "workflow_id"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["process_id", "workflow_id", "colony"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
 Global___WatchProcessesRequest: _TypeAlias = WatchProcessesRequest  # noqa: Y015
+
+@_typing.final
+class ColonyFilter(_message.Message):
+    """Which changes of a colony are watched. What is not set lets everything through."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTOR_TYPES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def executor_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of processes for any of these executor types: at most 32 Names."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of processes with exactly one of these labels (FunctionSpec.label): at most 32."""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_process_pb2.ProcessState.ValueType]:
+        """Into any of these states."""
+
+    def __init__(
+        self,
+        *,
+        executor_types: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        states: _abc.Iterable[_process_pb2.ProcessState.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executor_types", b"executor_types", "labels", b"labels", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ColonyFilter: _TypeAlias = ColonyFilter  # noqa: Y015
 
 @_typing.final
 class WatchProcessesResponse(_message.Message):
@@ -1105,6 +1199,9 @@ class WatchProcessesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Where the watcher stands, also when nothing that it wants has happened. Empty before the first."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_process_pb2.ProcessEvent]:
         """In the order made."""
@@ -1113,10 +1210,11 @@ class WatchProcessesResponse(_message.Message):
         self,
         *,
         events: _abc.Iterable[_process_pb2.ProcessEvent] | None = ...,
+        cursor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "events", b"events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1323,6 +1421,124 @@ class ListWorkflowsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListWorkflowsResponse: _TypeAlias = ListWorkflowsResponse  # noqa: Y015
+
+@_typing.final
+class AddChildrenRequest(_message.Message):
+    """See AddChildren."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    INSERT_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    request_id: _builtins.str
+    """As in SubmitProcessesRequest."""
+    insert: _builtins.bool
+    """Put them between the running process and the children that it has now: those then wait for the new processes that no other
+    new one waits for, in place of the running process, and get all outputs of these. Else they are added beside those.
+    """
+    @_builtins.property
+    def attempt(self) -> Global___AttemptRef:
+        """The caller's running attempt."""
+
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_spec_pb2.FunctionSpec]:
+        """The new processes: 1 to 10 000, named uniquely in the whole workflow. Their dependencies name each other; one without any
+        gets the running process as its parent, and may name it to choose which of its outputs it gets.
+        """
+
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        attempt: Global___AttemptRef | None = ...,
+        nodes: _abc.Iterable[_spec_pb2.FunctionSpec] | None = ...,
+        insert: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "colony_name", b"colony_name", "insert", b"insert", "nodes", b"nodes", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddChildrenRequest: _TypeAlias = AddChildrenRequest  # noqa: Y015
+
+@_typing.final
+class AddChildrenResponse(_message.Message):
+    """See AddChildren."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def process_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the order of `nodes`."""
+
+    def __init__(
+        self,
+        *,
+        process_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["process_ids", b"process_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddChildrenResponse: _TypeAlias = AddChildrenResponse  # noqa: Y015
+
+@_typing.final
+class RetryWorkflowRequest(_message.Message):
+    """See RetryWorkflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    workflow_id: _builtins.str
+    """A UUID."""
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        workflow_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryWorkflowRequest: _TypeAlias = RetryWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class RetryWorkflowResponse(_message.Message):
+    """See RetryWorkflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """The processes that were taken back."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryWorkflowResponse: _TypeAlias = RetryWorkflowResponse  # noqa: Y015
 
 @_typing.final
 class CancelWorkflowRequest(_message.Message):

@@ -4,6 +4,9 @@
 import grpc
 import warnings
 
+from colonies.scheduler.v1 import channel_pb2 as colonies_dot_scheduler_dot_v1_dot_channel__pb2
+from colonies.scheduler.v1 import controls_pb2 as colonies_dot_scheduler_dot_v1_dot_controls__pb2
+from colonies.scheduler.v1 import explain_pb2 as colonies_dot_scheduler_dot_v1_dot_explain__pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -56,6 +59,11 @@ class SchedulerServiceStub:
                 '/colonies.scheduler.v1.SchedulerService/AssignProcesses',
                 request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AssignProcessesRequest.SerializeToString,
                 response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AssignProcessesResponse.FromString,
+                _registered_method=True)
+        self.WatchAssignments = channel.unary_stream(
+                '/colonies.scheduler.v1.SchedulerService/WatchAssignments',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchAssignmentsRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchAssignmentsResponse.FromString,
                 _registered_method=True)
         self.CloseProcesses = channel.unary_unary(
                 '/colonies.scheduler.v1.SchedulerService/CloseProcesses',
@@ -137,6 +145,16 @@ class SchedulerServiceStub:
                 request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListWorkflowsRequest.SerializeToString,
                 response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListWorkflowsResponse.FromString,
                 _registered_method=True)
+        self.AddChildren = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/AddChildren',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AddChildrenRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AddChildrenResponse.FromString,
+                _registered_method=True)
+        self.RetryWorkflow = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/RetryWorkflow',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RetryWorkflowRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RetryWorkflowResponse.FromString,
+                _registered_method=True)
         self.CancelWorkflow = channel.unary_unary(
                 '/colonies.scheduler.v1.SchedulerService/CancelWorkflow',
                 request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CancelWorkflowRequest.SerializeToString,
@@ -146,6 +164,46 @@ class SchedulerServiceStub:
                 '/colonies.scheduler.v1.SchedulerService/RemoveWorkflow',
                 request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RemoveWorkflowRequest.SerializeToString,
                 response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RemoveWorkflowResponse.FromString,
+                _registered_method=True)
+        self.ExplainProcess = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/ExplainProcess',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainProcessRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainProcessResponse.FromString,
+                _registered_method=True)
+        self.ExplainSpec = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/ExplainSpec',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainSpecRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainSpecResponse.FromString,
+                _registered_method=True)
+        self.AppendMessages = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/AppendMessages',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.AppendMessagesRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.AppendMessagesResponse.FromString,
+                _registered_method=True)
+        self.ListMessages = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/ListMessages',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.ListMessagesRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.ListMessagesResponse.FromString,
+                _registered_method=True)
+        self.FollowChannel = channel.unary_stream(
+                '/colonies.scheduler.v1.SchedulerService/FollowChannel',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.FollowChannelRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.FollowChannelResponse.FromString,
+                _registered_method=True)
+        self.GetControls = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/GetControls',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetControlsRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetControlsResponse.FromString,
+                _registered_method=True)
+        self.UpdateControls = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/UpdateControls',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.UpdateControlsRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.UpdateControlsResponse.FromString,
+                _registered_method=True)
+        self.GetStatistics = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/GetStatistics',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsResponse.FromString,
                 _registered_method=True)
 
 
@@ -167,6 +225,7 @@ class SchedulerServiceServicer:
 
         Errors:
         * ALREADY_EXISTS: the `request_id` was used by the same caller for something else.
+        * RESOURCE_EXHAUSTED (QUEUE_FULL): the colony's limit of waiting processes is reached; repeat after RetryInfo's delay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,6 +247,19 @@ class SchedulerServiceServicer:
         `lease_ms` are over, else the process goes to somebody else. Execution is at least once; the effect is once, because only
         the newest attempt can close. An answer holds at most about 16 MiB besides its first process, whose inputs may be 32 MiB:
         let your client receive 64 MiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchAssignments(self, request, context):
+        """Keeps the caller, an approved executor, filled up to `max_in_flight` open attempts, the most urgent first, as AssignProcesses
+        would. Open is what was assigned to the caller, by this stream or otherwise, and has not ended: whatever ends an attempt
+        makes room for the next. An empty response is a sign of life. If the stream breaks, open it again: attempts that were sent
+        stay the caller's while their leases last, and those that may not have arrived go back to the queue.
+
+        Errors:
+        * PERMISSION_DENIED: the caller is no approved executor (any more).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -308,9 +380,10 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchProcesses(self, request, context):
-        """State changes of a process or of a workflow as they come, after those that were made. Ends when all that is watched is in
-        a final state. An empty response is a sign of life. If the stream breaks, open it again with the last cursor seen: no
-        change is lost or repeated.
+        """State changes of a process, a workflow or a colony as they come. For a process or a workflow it begins with the first that
+        was made, and ends when all that is watched is in a final state; for a colony it begins with the next, and does not end. A
+        response without events is a sign of life. If the stream breaks, open it again with the last cursor seen: no change is lost
+        or repeated.
 
         Errors:
         * NOT_FOUND: no such process or workflow in this colony.
@@ -360,6 +433,28 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddChildren(self, request, context):
+        """Adds processes to the workflow of the caller's running attempt, all or none. Promises and errors as for SubmitWorkflow; the
+        new processes wait for the running one, and input comes to them from it as to any child. Further
+        * FAILED_PRECONDITION (ATTEMPT_SUPERSEDED): as for CloseProcesses.
+        * FAILED_PRECONDITION (NOT_IN_WORKFLOW): the process is no part of a workflow.
+        * FAILED_PRECONDITION (WORKFLOW_FULL): the workflow would have more than 100 000 processes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryWorkflow(self, request, context):
+        """Takes every FAILED and CANCELLED process of a workflow back to WAITING, with its retries counted anew; what succeeded stays,
+        and so do all attempts that were made. If there is none, nothing is changed.
+
+        Errors:
+        * NOT_FOUND: no such workflow in this colony.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelWorkflow(self, request, context):
         """Cancels every process of a workflow that is not in a final state.
 
@@ -376,6 +471,84 @@ class SchedulerServiceServicer:
         Errors:
         * NOT_FOUND: no such workflow in this colony.
         * FAILED_PRECONDITION (WORKFLOW_NOT_FINAL): cancel it first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainProcess(self, request, context):
+        """Why a process is waiting: what it waits for, and for each of its conditions how many executors do not meet it.
+
+        Errors:
+        * NOT_FOUND: no such process in this colony.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainSpec(self, request, context):
+        """What ExplainProcess would say if this were submitted now. Nothing is entered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendMessages(self, request, context):
+        """Adds messages to a channel of a process, in this order, all or none: the submitter's (the initiator of the process) or the
+        assigned executor's. Once this returns, they are committed. A channel takes messages while its process is WAITING (from the
+        submitter alone) or RUNNING, until the sender's end marker.
+
+        Errors:
+        * NOT_FOUND: no such process in this colony, or it has no such channel.
+        * PERMISSION_DENIED (NOT_A_PARTY): the caller is neither the initiator nor an executor with an attempt at it.
+        * FAILED_PRECONDITION (ATTEMPT_SUPERSEDED): as for CloseProcesses.
+        * FAILED_PRECONDITION (CHANNEL_ENDED): the sender has ended its side, or the process has ended.
+        * RESOURCE_EXHAUSTED (CHANNEL_FULL): the channel would have more than 100 000 messages or 64 MiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMessages(self, request, context):
+        """Messages of a channel in order, for its two parties and the colony's owner.
+
+        Errors:
+        * NOT_FOUND, PERMISSION_DENIED: as for AppendMessages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowChannel(self, request, context):
+        """Messages of a channel as they come, after those that are there. Ends when both sides have ended or the process is in a final
+        state, and everything was sent. An empty response is a sign of life. If the stream breaks, open it again with the last
+        cursor seen: no message is lost or repeated.
+
+        Errors:
+        * NOT_FOUND, PERMISSION_DENIED: as for AppendMessages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetControls(self, request, context):
+        """What the colony's owner has set for its queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateControls(self, request, context):
+        """Sets what is set in the request, and leaves the rest as it is; for the colony's owner.
+
+        While assignments are paused nothing is assigned: submits, closes and running attempts go on, and deadlines hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatistics(self, request, context):
+        """Counts, rates, wait and run times of a colony, at most some seconds old, at a cost that does not depend on their number.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -398,6 +571,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.AssignProcesses,
                     request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AssignProcessesRequest.FromString,
                     response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AssignProcessesResponse.SerializeToString,
+            ),
+            'WatchAssignments': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchAssignments,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchAssignmentsRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchAssignmentsResponse.SerializeToString,
             ),
             'CloseProcesses': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseProcesses,
@@ -479,6 +657,16 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListWorkflowsRequest.FromString,
                     response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListWorkflowsResponse.SerializeToString,
             ),
+            'AddChildren': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddChildren,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AddChildrenRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AddChildrenResponse.SerializeToString,
+            ),
+            'RetryWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryWorkflow,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RetryWorkflowRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RetryWorkflowResponse.SerializeToString,
+            ),
             'CancelWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelWorkflow,
                     request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.CancelWorkflowRequest.FromString,
@@ -488,6 +676,46 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.RemoveWorkflow,
                     request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RemoveWorkflowRequest.FromString,
                     response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RemoveWorkflowResponse.SerializeToString,
+            ),
+            'ExplainProcess': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainProcess,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainProcessRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainProcessResponse.SerializeToString,
+            ),
+            'ExplainSpec': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainSpec,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainSpecRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainSpecResponse.SerializeToString,
+            ),
+            'AppendMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendMessages,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.AppendMessagesRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.AppendMessagesResponse.SerializeToString,
+            ),
+            'ListMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMessages,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.ListMessagesRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'FollowChannel': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowChannel,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.FollowChannelRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_channel__pb2.FollowChannelResponse.SerializeToString,
+            ),
+            'GetControls': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetControls,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetControlsRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetControlsResponse.SerializeToString,
+            ),
+            'UpdateControls': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateControls,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.UpdateControlsRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.UpdateControlsResponse.SerializeToString,
+            ),
+            'GetStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatistics,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -578,6 +806,33 @@ class SchedulerService:
             '/colonies.scheduler.v1.SchedulerService/AssignProcesses',
             colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AssignProcessesRequest.SerializeToString,
             colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AssignProcessesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchAssignments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/WatchAssignments',
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchAssignmentsRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.WatchAssignmentsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1021,6 +1276,60 @@ class SchedulerService:
             _registered_method=True)
 
     @staticmethod
+    def AddChildren(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/AddChildren',
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AddChildrenRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AddChildrenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/RetryWorkflow',
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RetryWorkflowRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RetryWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelWorkflow(request,
             target,
             options=(),
@@ -1064,6 +1373,222 @@ class SchedulerService:
             '/colonies.scheduler.v1.SchedulerService/RemoveWorkflow',
             colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RemoveWorkflowRequest.SerializeToString,
             colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.RemoveWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainProcess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/ExplainProcess',
+            colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainProcessRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainProcessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainSpec(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/ExplainSpec',
+            colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainSpecRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_explain__pb2.ExplainSpecResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/AppendMessages',
+            colonies_dot_scheduler_dot_v1_dot_channel__pb2.AppendMessagesRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_channel__pb2.AppendMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/ListMessages',
+            colonies_dot_scheduler_dot_v1_dot_channel__pb2.ListMessagesRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_channel__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowChannel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/FollowChannel',
+            colonies_dot_scheduler_dot_v1_dot_channel__pb2.FollowChannelRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_channel__pb2.FollowChannelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetControls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/GetControls',
+            colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetControlsRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetControlsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateControls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/UpdateControls',
+            colonies_dot_scheduler_dot_v1_dot_controls__pb2.UpdateControlsRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_controls__pb2.UpdateControlsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/GetStatistics',
+            colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

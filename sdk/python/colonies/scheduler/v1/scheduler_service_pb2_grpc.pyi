@@ -5,6 +5,9 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from colonies.scheduler.v1 import channel_pb2 as _channel_pb2
+from colonies.scheduler.v1 import controls_pb2 as _controls_pb2
+from colonies.scheduler.v1 import explain_pb2 as _explain_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as _scheduler_service_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -49,6 +52,7 @@ class SchedulerServiceStub:
 
     Errors:
       * ALREADY_EXISTS: the `request_id` was used by the same caller for something else.
+      * RESOURCE_EXHAUSTED (QUEUE_FULL): the colony's limit of waiting processes is reached; repeat after RetryInfo's delay.
     """
     SubmitWorkflow: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitWorkflowRequest, _scheduler_service_pb2.SubmitWorkflowResponse]
     """Enters a workflow whole or not at all. Promises and errors as for SubmitProcesses; further
@@ -62,6 +66,15 @@ class SchedulerServiceStub:
     `lease_ms` are over, else the process goes to somebody else. Execution is at least once; the effect is once, because only
     the newest attempt can close. An answer holds at most about 16 MiB besides its first process, whose inputs may be 32 MiB:
     let your client receive 64 MiB.
+    """
+    WatchAssignments: _grpc.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchAssignmentsRequest, _scheduler_service_pb2.WatchAssignmentsResponse]
+    """Keeps the caller, an approved executor, filled up to `max_in_flight` open attempts, the most urgent first, as AssignProcesses
+    would. Open is what was assigned to the caller, by this stream or otherwise, and has not ended: whatever ends an attempt
+    makes room for the next. An empty response is a sign of life. If the stream breaks, open it again: attempts that were sent
+    stay the caller's while their leases last, and those that may not have arrived go back to the queue.
+
+    Errors:
+      * PERMISSION_DENIED: the caller is no approved executor (any more).
     """
     CloseProcesses: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.CloseProcessesRequest, _scheduler_service_pb2.CloseProcessesResponse]
     """Ends attempts of the caller, all or none, as successful or failed.
@@ -133,9 +146,10 @@ class SchedulerServiceStub:
       * NOT_FOUND: no such process in this colony.
     """
     WatchProcesses: _grpc.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchProcessesRequest, _scheduler_service_pb2.WatchProcessesResponse]
-    """State changes of a process or of a workflow as they come, after those that were made. Ends when all that is watched is in
-    a final state. An empty response is a sign of life. If the stream breaks, open it again with the last cursor seen: no
-    change is lost or repeated.
+    """State changes of a process, a workflow or a colony as they come. For a process or a workflow it begins with the first that
+    was made, and ends when all that is watched is in a final state; for a colony it begins with the next, and does not end. A
+    response without events is a sign of life. If the stream breaks, open it again with the last cursor seen: no change is lost
+    or repeated.
 
     Errors:
       * NOT_FOUND: no such process or workflow in this colony.
@@ -164,6 +178,20 @@ class SchedulerServiceStub:
     """
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListWorkflowsRequest, _scheduler_service_pb2.ListWorkflowsResponse]
     """Workflows, newest first."""
+    AddChildren: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.AddChildrenRequest, _scheduler_service_pb2.AddChildrenResponse]
+    """Adds processes to the workflow of the caller's running attempt, all or none. Promises and errors as for SubmitWorkflow; the
+    new processes wait for the running one, and input comes to them from it as to any child. Further
+      * FAILED_PRECONDITION (ATTEMPT_SUPERSEDED): as for CloseProcesses.
+      * FAILED_PRECONDITION (NOT_IN_WORKFLOW): the process is no part of a workflow.
+      * FAILED_PRECONDITION (WORKFLOW_FULL): the workflow would have more than 100 000 processes.
+    """
+    RetryWorkflow: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.RetryWorkflowRequest, _scheduler_service_pb2.RetryWorkflowResponse]
+    """Takes every FAILED and CANCELLED process of a workflow back to WAITING, with its retries counted anew; what succeeded stays,
+    and so do all attempts that were made. If there is none, nothing is changed.
+
+    Errors:
+      * NOT_FOUND: no such workflow in this colony.
+    """
     CancelWorkflow: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.CancelWorkflowRequest, _scheduler_service_pb2.CancelWorkflowResponse]
     """Cancels every process of a workflow that is not in a final state.
 
@@ -177,6 +205,49 @@ class SchedulerServiceStub:
       * NOT_FOUND: no such workflow in this colony.
       * FAILED_PRECONDITION (WORKFLOW_NOT_FINAL): cancel it first.
     """
+    ExplainProcess: _grpc.UnaryUnaryMultiCallable[_explain_pb2.ExplainProcessRequest, _explain_pb2.ExplainProcessResponse]
+    """Why a process is waiting: what it waits for, and for each of its conditions how many executors do not meet it.
+
+    Errors:
+      * NOT_FOUND: no such process in this colony.
+    """
+    ExplainSpec: _grpc.UnaryUnaryMultiCallable[_explain_pb2.ExplainSpecRequest, _explain_pb2.ExplainSpecResponse]
+    """What ExplainProcess would say if this were submitted now. Nothing is entered."""
+    AppendMessages: _grpc.UnaryUnaryMultiCallable[_channel_pb2.AppendMessagesRequest, _channel_pb2.AppendMessagesResponse]
+    """Adds messages to a channel of a process, in this order, all or none: the submitter's (the initiator of the process) or the
+    assigned executor's. Once this returns, they are committed. A channel takes messages while its process is WAITING (from the
+    submitter alone) or RUNNING, until the sender's end marker.
+
+    Errors:
+      * NOT_FOUND: no such process in this colony, or it has no such channel.
+      * PERMISSION_DENIED (NOT_A_PARTY): the caller is neither the initiator nor an executor with an attempt at it.
+      * FAILED_PRECONDITION (ATTEMPT_SUPERSEDED): as for CloseProcesses.
+      * FAILED_PRECONDITION (CHANNEL_ENDED): the sender has ended its side, or the process has ended.
+      * RESOURCE_EXHAUSTED (CHANNEL_FULL): the channel would have more than 100 000 messages or 64 MiB.
+    """
+    ListMessages: _grpc.UnaryUnaryMultiCallable[_channel_pb2.ListMessagesRequest, _channel_pb2.ListMessagesResponse]
+    """Messages of a channel in order, for its two parties and the colony's owner.
+
+    Errors:
+      * NOT_FOUND, PERMISSION_DENIED: as for AppendMessages.
+    """
+    FollowChannel: _grpc.UnaryStreamMultiCallable[_channel_pb2.FollowChannelRequest, _channel_pb2.FollowChannelResponse]
+    """Messages of a channel as they come, after those that are there. Ends when both sides have ended or the process is in a final
+    state, and everything was sent. An empty response is a sign of life. If the stream breaks, open it again with the last
+    cursor seen: no message is lost or repeated.
+
+    Errors:
+      * NOT_FOUND, PERMISSION_DENIED: as for AppendMessages.
+    """
+    GetControls: _grpc.UnaryUnaryMultiCallable[_controls_pb2.GetControlsRequest, _controls_pb2.GetControlsResponse]
+    """What the colony's owner has set for its queue."""
+    UpdateControls: _grpc.UnaryUnaryMultiCallable[_controls_pb2.UpdateControlsRequest, _controls_pb2.UpdateControlsResponse]
+    """Sets what is set in the request, and leaves the rest as it is; for the colony's owner.
+
+    While assignments are paused nothing is assigned: submits, closes and running attempts go on, and deadlines hold.
+    """
+    GetStatistics: _grpc.UnaryUnaryMultiCallable[_controls_pb2.GetStatisticsRequest, _controls_pb2.GetStatisticsResponse]
+    """Counts, rates, wait and run times of a colony, at most some seconds old, at a cost that does not depend on their number."""
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
@@ -198,6 +269,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
 
     Errors:
       * ALREADY_EXISTS: the `request_id` was used by the same caller for something else.
+      * RESOURCE_EXHAUSTED (QUEUE_FULL): the colony's limit of waiting processes is reached; repeat after RetryInfo's delay.
     """
     SubmitWorkflow: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitWorkflowRequest, _scheduler_service_pb2.SubmitWorkflowResponse]  # type: ignore[assignment]
     """Enters a workflow whole or not at all. Promises and errors as for SubmitProcesses; further
@@ -211,6 +283,15 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     `lease_ms` are over, else the process goes to somebody else. Execution is at least once; the effect is once, because only
     the newest attempt can close. An answer holds at most about 16 MiB besides its first process, whose inputs may be 32 MiB:
     let your client receive 64 MiB.
+    """
+    WatchAssignments: _aio.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchAssignmentsRequest, _scheduler_service_pb2.WatchAssignmentsResponse]  # type: ignore[assignment]
+    """Keeps the caller, an approved executor, filled up to `max_in_flight` open attempts, the most urgent first, as AssignProcesses
+    would. Open is what was assigned to the caller, by this stream or otherwise, and has not ended: whatever ends an attempt
+    makes room for the next. An empty response is a sign of life. If the stream breaks, open it again: attempts that were sent
+    stay the caller's while their leases last, and those that may not have arrived go back to the queue.
+
+    Errors:
+      * PERMISSION_DENIED: the caller is no approved executor (any more).
     """
     CloseProcesses: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.CloseProcessesRequest, _scheduler_service_pb2.CloseProcessesResponse]  # type: ignore[assignment]
     """Ends attempts of the caller, all or none, as successful or failed.
@@ -282,9 +363,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
       * NOT_FOUND: no such process in this colony.
     """
     WatchProcesses: _aio.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchProcessesRequest, _scheduler_service_pb2.WatchProcessesResponse]  # type: ignore[assignment]
-    """State changes of a process or of a workflow as they come, after those that were made. Ends when all that is watched is in
-    a final state. An empty response is a sign of life. If the stream breaks, open it again with the last cursor seen: no
-    change is lost or repeated.
+    """State changes of a process, a workflow or a colony as they come. For a process or a workflow it begins with the first that
+    was made, and ends when all that is watched is in a final state; for a colony it begins with the next, and does not end. A
+    response without events is a sign of life. If the stream breaks, open it again with the last cursor seen: no change is lost
+    or repeated.
 
     Errors:
       * NOT_FOUND: no such process or workflow in this colony.
@@ -313,6 +395,20 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListWorkflowsRequest, _scheduler_service_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
     """Workflows, newest first."""
+    AddChildren: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.AddChildrenRequest, _scheduler_service_pb2.AddChildrenResponse]  # type: ignore[assignment]
+    """Adds processes to the workflow of the caller's running attempt, all or none. Promises and errors as for SubmitWorkflow; the
+    new processes wait for the running one, and input comes to them from it as to any child. Further
+      * FAILED_PRECONDITION (ATTEMPT_SUPERSEDED): as for CloseProcesses.
+      * FAILED_PRECONDITION (NOT_IN_WORKFLOW): the process is no part of a workflow.
+      * FAILED_PRECONDITION (WORKFLOW_FULL): the workflow would have more than 100 000 processes.
+    """
+    RetryWorkflow: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.RetryWorkflowRequest, _scheduler_service_pb2.RetryWorkflowResponse]  # type: ignore[assignment]
+    """Takes every FAILED and CANCELLED process of a workflow back to WAITING, with its retries counted anew; what succeeded stays,
+    and so do all attempts that were made. If there is none, nothing is changed.
+
+    Errors:
+      * NOT_FOUND: no such workflow in this colony.
+    """
     CancelWorkflow: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.CancelWorkflowRequest, _scheduler_service_pb2.CancelWorkflowResponse]  # type: ignore[assignment]
     """Cancels every process of a workflow that is not in a final state.
 
@@ -326,6 +422,49 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
       * NOT_FOUND: no such workflow in this colony.
       * FAILED_PRECONDITION (WORKFLOW_NOT_FINAL): cancel it first.
     """
+    ExplainProcess: _aio.UnaryUnaryMultiCallable[_explain_pb2.ExplainProcessRequest, _explain_pb2.ExplainProcessResponse]  # type: ignore[assignment]
+    """Why a process is waiting: what it waits for, and for each of its conditions how many executors do not meet it.
+
+    Errors:
+      * NOT_FOUND: no such process in this colony.
+    """
+    ExplainSpec: _aio.UnaryUnaryMultiCallable[_explain_pb2.ExplainSpecRequest, _explain_pb2.ExplainSpecResponse]  # type: ignore[assignment]
+    """What ExplainProcess would say if this were submitted now. Nothing is entered."""
+    AppendMessages: _aio.UnaryUnaryMultiCallable[_channel_pb2.AppendMessagesRequest, _channel_pb2.AppendMessagesResponse]  # type: ignore[assignment]
+    """Adds messages to a channel of a process, in this order, all or none: the submitter's (the initiator of the process) or the
+    assigned executor's. Once this returns, they are committed. A channel takes messages while its process is WAITING (from the
+    submitter alone) or RUNNING, until the sender's end marker.
+
+    Errors:
+      * NOT_FOUND: no such process in this colony, or it has no such channel.
+      * PERMISSION_DENIED (NOT_A_PARTY): the caller is neither the initiator nor an executor with an attempt at it.
+      * FAILED_PRECONDITION (ATTEMPT_SUPERSEDED): as for CloseProcesses.
+      * FAILED_PRECONDITION (CHANNEL_ENDED): the sender has ended its side, or the process has ended.
+      * RESOURCE_EXHAUSTED (CHANNEL_FULL): the channel would have more than 100 000 messages or 64 MiB.
+    """
+    ListMessages: _aio.UnaryUnaryMultiCallable[_channel_pb2.ListMessagesRequest, _channel_pb2.ListMessagesResponse]  # type: ignore[assignment]
+    """Messages of a channel in order, for its two parties and the colony's owner.
+
+    Errors:
+      * NOT_FOUND, PERMISSION_DENIED: as for AppendMessages.
+    """
+    FollowChannel: _aio.UnaryStreamMultiCallable[_channel_pb2.FollowChannelRequest, _channel_pb2.FollowChannelResponse]  # type: ignore[assignment]
+    """Messages of a channel as they come, after those that are there. Ends when both sides have ended or the process is in a final
+    state, and everything was sent. An empty response is a sign of life. If the stream breaks, open it again with the last
+    cursor seen: no message is lost or repeated.
+
+    Errors:
+      * NOT_FOUND, PERMISSION_DENIED: as for AppendMessages.
+    """
+    GetControls: _aio.UnaryUnaryMultiCallable[_controls_pb2.GetControlsRequest, _controls_pb2.GetControlsResponse]  # type: ignore[assignment]
+    """What the colony's owner has set for its queue."""
+    UpdateControls: _aio.UnaryUnaryMultiCallable[_controls_pb2.UpdateControlsRequest, _controls_pb2.UpdateControlsResponse]  # type: ignore[assignment]
+    """Sets what is set in the request, and leaves the rest as it is; for the colony's owner.
+
+    While assignments are paused nothing is assigned: submits, closes and running attempts go on, and deadlines hold.
+    """
+    GetStatistics: _aio.UnaryUnaryMultiCallable[_controls_pb2.GetStatisticsRequest, _controls_pb2.GetStatisticsResponse]  # type: ignore[assignment]
+    """Counts, rates, wait and run times of a colony, at most some seconds old, at a cost that does not depend on their number."""
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Processes, their attempts and workflows: from submit to close.
@@ -350,6 +489,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           * ALREADY_EXISTS: the `request_id` was used by the same caller for something else.
+          * RESOURCE_EXHAUSTED (QUEUE_FULL): the colony's limit of waiting processes is reached; repeat after RetryInfo's delay.
         """
 
     @_abc_1.abstractmethod
@@ -375,6 +515,21 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         `lease_ms` are over, else the process goes to somebody else. Execution is at least once; the effect is once, because only
         the newest attempt can close. An answer holds at most about 16 MiB besides its first process, whose inputs may be 32 MiB:
         let your client receive 64 MiB.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchAssignments(
+        self,
+        request: _scheduler_service_pb2.WatchAssignmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scheduler_service_pb2.WatchAssignmentsResponse], _abc.AsyncIterator[_scheduler_service_pb2.WatchAssignmentsResponse]]:
+        """Keeps the caller, an approved executor, filled up to `max_in_flight` open attempts, the most urgent first, as AssignProcesses
+        would. Open is what was assigned to the caller, by this stream or otherwise, and has not ended: whatever ends an attempt
+        makes room for the next. An empty response is a sign of life. If the stream breaks, open it again: attempts that were sent
+        stay the caller's while their leases last, and those that may not have arrived go back to the queue.
+
+        Errors:
+          * PERMISSION_DENIED: the caller is no approved executor (any more).
         """
 
     @_abc_1.abstractmethod
@@ -518,9 +673,10 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_service_pb2.WatchProcessesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_service_pb2.WatchProcessesResponse], _abc.AsyncIterator[_scheduler_service_pb2.WatchProcessesResponse]]:
-        """State changes of a process or of a workflow as they come, after those that were made. Ends when all that is watched is in
-        a final state. An empty response is a sign of life. If the stream breaks, open it again with the last cursor seen: no
-        change is lost or repeated.
+        """State changes of a process, a workflow or a colony as they come. For a process or a workflow it begins with the first that
+        was made, and ends when all that is watched is in a final state; for a colony it begins with the next, and does not end. A
+        response without events is a sign of life. If the stream breaks, open it again with the last cursor seen: no change is lost
+        or repeated.
 
         Errors:
           * NOT_FOUND: no such process or workflow in this colony.
@@ -575,6 +731,32 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Workflows, newest first."""
 
     @_abc_1.abstractmethod
+    def AddChildren(
+        self,
+        request: _scheduler_service_pb2.AddChildrenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.AddChildrenResponse, _abc.Awaitable[_scheduler_service_pb2.AddChildrenResponse]]:
+        """Adds processes to the workflow of the caller's running attempt, all or none. Promises and errors as for SubmitWorkflow; the
+        new processes wait for the running one, and input comes to them from it as to any child. Further
+          * FAILED_PRECONDITION (ATTEMPT_SUPERSEDED): as for CloseProcesses.
+          * FAILED_PRECONDITION (NOT_IN_WORKFLOW): the process is no part of a workflow.
+          * FAILED_PRECONDITION (WORKFLOW_FULL): the workflow would have more than 100 000 processes.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryWorkflow(
+        self,
+        request: _scheduler_service_pb2.RetryWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.RetryWorkflowResponse, _abc.Awaitable[_scheduler_service_pb2.RetryWorkflowResponse]]:
+        """Takes every FAILED and CANCELLED process of a workflow back to WAITING, with its retries counted anew; what succeeded stays,
+        and so do all attempts that were made. If there is none, nothing is changed.
+
+        Errors:
+          * NOT_FOUND: no such workflow in this colony.
+        """
+
+    @_abc_1.abstractmethod
     def CancelWorkflow(
         self,
         request: _scheduler_service_pb2.CancelWorkflowRequest,
@@ -598,5 +780,96 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
           * NOT_FOUND: no such workflow in this colony.
           * FAILED_PRECONDITION (WORKFLOW_NOT_FINAL): cancel it first.
         """
+
+    @_abc_1.abstractmethod
+    def ExplainProcess(
+        self,
+        request: _explain_pb2.ExplainProcessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_explain_pb2.ExplainProcessResponse, _abc.Awaitable[_explain_pb2.ExplainProcessResponse]]:
+        """Why a process is waiting: what it waits for, and for each of its conditions how many executors do not meet it.
+
+        Errors:
+          * NOT_FOUND: no such process in this colony.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainSpec(
+        self,
+        request: _explain_pb2.ExplainSpecRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_explain_pb2.ExplainSpecResponse, _abc.Awaitable[_explain_pb2.ExplainSpecResponse]]:
+        """What ExplainProcess would say if this were submitted now. Nothing is entered."""
+
+    @_abc_1.abstractmethod
+    def AppendMessages(
+        self,
+        request: _channel_pb2.AppendMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_pb2.AppendMessagesResponse, _abc.Awaitable[_channel_pb2.AppendMessagesResponse]]:
+        """Adds messages to a channel of a process, in this order, all or none: the submitter's (the initiator of the process) or the
+        assigned executor's. Once this returns, they are committed. A channel takes messages while its process is WAITING (from the
+        submitter alone) or RUNNING, until the sender's end marker.
+
+        Errors:
+          * NOT_FOUND: no such process in this colony, or it has no such channel.
+          * PERMISSION_DENIED (NOT_A_PARTY): the caller is neither the initiator nor an executor with an attempt at it.
+          * FAILED_PRECONDITION (ATTEMPT_SUPERSEDED): as for CloseProcesses.
+          * FAILED_PRECONDITION (CHANNEL_ENDED): the sender has ended its side, or the process has ended.
+          * RESOURCE_EXHAUSTED (CHANNEL_FULL): the channel would have more than 100 000 messages or 64 MiB.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMessages(
+        self,
+        request: _channel_pb2.ListMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_pb2.ListMessagesResponse, _abc.Awaitable[_channel_pb2.ListMessagesResponse]]:
+        """Messages of a channel in order, for its two parties and the colony's owner.
+
+        Errors:
+          * NOT_FOUND, PERMISSION_DENIED: as for AppendMessages.
+        """
+
+    @_abc_1.abstractmethod
+    def FollowChannel(
+        self,
+        request: _channel_pb2.FollowChannelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_channel_pb2.FollowChannelResponse], _abc.AsyncIterator[_channel_pb2.FollowChannelResponse]]:
+        """Messages of a channel as they come, after those that are there. Ends when both sides have ended or the process is in a final
+        state, and everything was sent. An empty response is a sign of life. If the stream breaks, open it again with the last
+        cursor seen: no message is lost or repeated.
+
+        Errors:
+          * NOT_FOUND, PERMISSION_DENIED: as for AppendMessages.
+        """
+
+    @_abc_1.abstractmethod
+    def GetControls(
+        self,
+        request: _controls_pb2.GetControlsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_controls_pb2.GetControlsResponse, _abc.Awaitable[_controls_pb2.GetControlsResponse]]:
+        """What the colony's owner has set for its queue."""
+
+    @_abc_1.abstractmethod
+    def UpdateControls(
+        self,
+        request: _controls_pb2.UpdateControlsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_controls_pb2.UpdateControlsResponse, _abc.Awaitable[_controls_pb2.UpdateControlsResponse]]:
+        """Sets what is set in the request, and leaves the rest as it is; for the colony's owner.
+
+        While assignments are paused nothing is assigned: submits, closes and running attempts go on, and deadlines hold.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStatistics(
+        self,
+        request: _controls_pb2.GetStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_controls_pb2.GetStatisticsResponse, _abc.Awaitable[_controls_pb2.GetStatisticsResponse]]:
+        """Counts, rates, wait and run times of a colony, at most some seconds old, at a cost that does not depend on their number."""
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

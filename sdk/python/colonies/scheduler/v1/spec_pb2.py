@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n colonies/scheduler/v1/spec.proto\x12\x15\x63olonies.scheduler.v1\")\n\x05Value\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xba\x04\n\x0c\x46unctionSpec\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x11\n\tfunc_name\x18\x02 \x01(\t\x12*\n\x04\x61rgs\x18\x03 \x03(\x0b\x32\x1c.colonies.scheduler.v1.Value\x12?\n\x06kwargs\x18\x04 \x03(\x0b\x32/.colonies.scheduler.v1.FunctionSpec.KwargsEntry\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12\x18\n\x10max_wait_time_ms\x18\x06 \x01(\x03\x12\x18\n\x10max_exec_time_ms\x18\x07 \x01(\x03\x12\x13\n\x0bmax_retries\x18\x08 \x01(\x05\x12\x35\n\nconditions\x18\t \x01(\x0b\x32!.colonies.scheduler.v1.Conditions\x12\x39\n\x03\x65nv\x18\n \x03(\x0b\x32,.colonies.scheduler.v1.FunctionSpec.EnvEntry\x12\r\n\x05label\x18\x0b \x01(\t\x12\x30\n\nfilesystem\x18\x0c \x01(\x0b\x32\x1c.colonies.scheduler.v1.Value\x12\x10\n\x08\x63hannels\x18\r \x03(\t\x1aK\n\x0bKwargsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.colonies.scheduler.v1.Value:\x02\x38\x01\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcb\x02\n\nConditions\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x15\n\rexecutor_type\x18\x02 \x01(\t\x12\x16\n\x0e\x65xecutor_names\x18\x03 \x03(\t\x12\x15\n\rlocation_name\x18\x04 \x01(\t\x12\x37\n\x0c\x64\x65pendencies\x18\x05 \x03(\x0b\x32!.colonies.scheduler.v1.Dependency\x12\r\n\x05nodes\x18\x06 \x01(\x05\x12\x11\n\tprocesses\x18\x07 \x01(\x05\x12\x1a\n\x12processes_per_node\x18\x08 \x01(\x05\x12\x0b\n\x03\x63pu\x18\t \x01(\t\x12\x0e\n\x06memory\x18\n \x01(\t\x12\x0f\n\x07storage\x18\x0b \x01(\t\x12\'\n\x03gpu\x18\x0c \x01(\x0b\x32\x1a.colonies.scheduler.v1.Gpu\x12\x14\n\x0cwall_time_ms\x18\r \x01(\x03\"F\n\x03Gpu\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06memory\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x12\n\nnode_count\x18\x04 \x01(\x05\"\x98\x02\n\nDependency\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x34\n\x03\x61ll\x18\x02 \x01(\x0b\x32%.colonies.scheduler.v1.Dependency.AllH\x00\x12\x38\n\x05index\x18\x03 \x01(\x0b\x32\'.colonies.scheduler.v1.Dependency.IndexH\x00\x12\x38\n\x05share\x18\x04 \x01(\x0b\x32\'.colonies.scheduler.v1.Dependency.ShareH\x00\x1a\x05\n\x03\x41ll\x1a\x16\n\x05Index\x12\r\n\x05index\x18\x01 \x01(\x05\x1a\"\n\x05Share\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02of\x18\x02 \x01(\x05\x42\n\n\x08selector\"Q\n\x0cWorkflowSpec\x12\x32\n\x05nodes\x18\x01 \x03(\x0b\x32#.colonies.scheduler.v1.FunctionSpec\x12\r\n\x05label\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n colonies/scheduler/v1/spec.proto\x12\x15\x63olonies.scheduler.v1\")\n\x05Value\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x97\x06\n\x0c\x46unctionSpec\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x11\n\tfunc_name\x18\x02 \x01(\t\x12*\n\x04\x61rgs\x18\x03 \x03(\x0b\x32\x1c.colonies.scheduler.v1.Value\x12?\n\x06kwargs\x18\x04 \x03(\x0b\x32/.colonies.scheduler.v1.FunctionSpec.KwargsEntry\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12\x18\n\x10max_wait_time_ms\x18\x06 \x01(\x03\x12\x18\n\x10max_exec_time_ms\x18\x07 \x01(\x03\x12\x13\n\x0bmax_retries\x18\x08 \x01(\x05\x12\x35\n\nconditions\x18\t \x01(\x0b\x32!.colonies.scheduler.v1.Conditions\x12\x39\n\x03\x65nv\x18\n \x03(\x0b\x32,.colonies.scheduler.v1.FunctionSpec.EnvEntry\x12\r\n\x05label\x18\x0b \x01(\t\x12\x30\n\nfilesystem\x18\x0c \x01(\x0b\x32\x1c.colonies.scheduler.v1.Value\x12\x10\n\x08\x63hannels\x18\r \x03(\t\x12/\n\x07\x62\x61\x63koff\x18\x0e \x01(\x0b\x32\x1e.colonies.scheduler.v1.Backoff\x12?\n\x06labels\x18\x0f \x03(\x0b\x32/.colonies.scheduler.v1.FunctionSpec.LabelsEntry\x12:\n\rparent_policy\x18\x10 \x01(\x0e\x32#.colonies.scheduler.v1.ParentPolicy\x1aK\n\x0bKwargsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.colonies.scheduler.v1.Value:\x02\x38\x01\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x07\x42\x61\x63koff\x12\x10\n\x08\x66irst_ms\x18\x01 \x01(\x03\x12\x13\n\x06\x66\x61\x63tor\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nlongest_ms\x18\x03 \x01(\x03\x12\x13\n\x06jitter\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\t\n\x07_factorB\t\n\x07_jitter\"\x84\x03\n\nConditions\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x15\n\rexecutor_type\x18\x02 \x01(\t\x12\x16\n\x0e\x65xecutor_names\x18\x03 \x03(\t\x12\x15\n\rlocation_name\x18\x04 \x01(\t\x12\x37\n\x0c\x64\x65pendencies\x18\x05 \x03(\x0b\x32!.colonies.scheduler.v1.Dependency\x12\r\n\x05nodes\x18\x06 \x01(\x05\x12\x11\n\tprocesses\x18\x07 \x01(\x05\x12\x1a\n\x12processes_per_node\x18\x08 \x01(\x05\x12\x0b\n\x03\x63pu\x18\t \x01(\t\x12\x0e\n\x06memory\x18\n \x01(\t\x12\x0f\n\x07storage\x18\x0b \x01(\t\x12\'\n\x03gpu\x18\x0c \x01(\x0b\x32\x1a.colonies.scheduler.v1.Gpu\x12\x14\n\x0cwall_time_ms\x18\r \x01(\x03\x12\x37\n\x06labels\x18\x0e \x03(\x0b\x32\'.colonies.scheduler.v1.LabelRequirement\"g\n\x10LabelRequirement\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x36\n\x08operator\x18\x02 \x01(\x0e\x32$.colonies.scheduler.v1.LabelOperator\x12\x0e\n\x06values\x18\x03 \x03(\t\"F\n\x03Gpu\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06memory\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x12\n\nnode_count\x18\x04 \x01(\x05\"\x98\x02\n\nDependency\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x34\n\x03\x61ll\x18\x02 \x01(\x0b\x32%.colonies.scheduler.v1.Dependency.AllH\x00\x12\x38\n\x05index\x18\x03 \x01(\x0b\x32\'.colonies.scheduler.v1.Dependency.IndexH\x00\x12\x38\n\x05share\x18\x04 \x01(\x0b\x32\'.colonies.scheduler.v1.Dependency.ShareH\x00\x1a\x05\n\x03\x41ll\x1a\x16\n\x05Index\x12\r\n\x05index\x18\x01 \x01(\x05\x1a\"\n\x05Share\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02of\x18\x02 \x01(\x05\x42\n\n\x08selector\"Q\n\x0cWorkflowSpec\x12\x32\n\x05nodes\x18\x01 \x03(\x0b\x32#.colonies.scheduler.v1.FunctionSpec\x12\r\n\x05label\x18\x02 \x01(\t*\x87\x01\n\x0cParentPolicy\x12\x1d\n\x19PARENT_POLICY_UNSPECIFIED\x10\x00\x12 \n\x1cPARENT_POLICY_ALL_SUCCESSFUL\x10\x01\x12\x1a\n\x16PARENT_POLICY_ALL_DONE\x10\x02\x12\x1a\n\x16PARENT_POLICY_ANY_DONE\x10\x03*|\n\rLabelOperator\x12\x1e\n\x1aLABEL_OPERATOR_UNSPECIFIED\x10\x00\x12\x19\n\x15LABEL_OPERATOR_EQUALS\x10\x01\x12\x15\n\x11LABEL_OPERATOR_IN\x10\x02\x12\x19\n\x15LABEL_OPERATOR_EXISTS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +36,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FUNCTIONSPEC_KWARGSENTRY']._serialized_options = b'8\001'
   _globals['_FUNCTIONSPEC_ENVENTRY']._loaded_options = None
   _globals['_FUNCTIONSPEC_ENVENTRY']._serialized_options = b'8\001'
+  _globals['_FUNCTIONSPEC_LABELSENTRY']._loaded_options = None
+  _globals['_FUNCTIONSPEC_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_PARENTPOLICY']._serialized_start=1944
+  _globals['_PARENTPOLICY']._serialized_end=2079
+  _globals['_LABELOPERATOR']._serialized_start=2081
+  _globals['_LABELOPERATOR']._serialized_end=2205
   _globals['_VALUE']._serialized_start=59
   _globals['_VALUE']._serialized_end=100
   _globals['_FUNCTIONSPEC']._serialized_start=103
-  _globals['_FUNCTIONSPEC']._serialized_end=673
-  _globals['_FUNCTIONSPEC_KWARGSENTRY']._serialized_start=554
-  _globals['_FUNCTIONSPEC_KWARGSENTRY']._serialized_end=629
-  _globals['_FUNCTIONSPEC_ENVENTRY']._serialized_start=631
-  _globals['_FUNCTIONSPEC_ENVENTRY']._serialized_end=673
-  _globals['_CONDITIONS']._serialized_start=676
-  _globals['_CONDITIONS']._serialized_end=1007
-  _globals['_GPU']._serialized_start=1009
-  _globals['_GPU']._serialized_end=1079
-  _globals['_DEPENDENCY']._serialized_start=1082
-  _globals['_DEPENDENCY']._serialized_end=1362
-  _globals['_DEPENDENCY_ALL']._serialized_start=1285
-  _globals['_DEPENDENCY_ALL']._serialized_end=1290
-  _globals['_DEPENDENCY_INDEX']._serialized_start=1292
-  _globals['_DEPENDENCY_INDEX']._serialized_end=1314
-  _globals['_DEPENDENCY_SHARE']._serialized_start=1316
-  _globals['_DEPENDENCY_SHARE']._serialized_end=1350
-  _globals['_WORKFLOWSPEC']._serialized_start=1364
-  _globals['_WORKFLOWSPEC']._serialized_end=1445
+  _globals['_FUNCTIONSPEC']._serialized_end=894
+  _globals['_FUNCTIONSPEC_KWARGSENTRY']._serialized_start=728
+  _globals['_FUNCTIONSPEC_KWARGSENTRY']._serialized_end=803
+  _globals['_FUNCTIONSPEC_ENVENTRY']._serialized_start=805
+  _globals['_FUNCTIONSPEC_ENVENTRY']._serialized_end=847
+  _globals['_FUNCTIONSPEC_LABELSENTRY']._serialized_start=849
+  _globals['_FUNCTIONSPEC_LABELSENTRY']._serialized_end=894
+  _globals['_BACKOFF']._serialized_start=896
+  _globals['_BACKOFF']._serialized_end=1007
+  _globals['_CONDITIONS']._serialized_start=1010
+  _globals['_CONDITIONS']._serialized_end=1398
+  _globals['_LABELREQUIREMENT']._serialized_start=1400
+  _globals['_LABELREQUIREMENT']._serialized_end=1503
+  _globals['_GPU']._serialized_start=1505
+  _globals['_GPU']._serialized_end=1575
+  _globals['_DEPENDENCY']._serialized_start=1578
+  _globals['_DEPENDENCY']._serialized_end=1858
+  _globals['_DEPENDENCY_ALL']._serialized_start=1781
+  _globals['_DEPENDENCY_ALL']._serialized_end=1786
+  _globals['_DEPENDENCY_INDEX']._serialized_start=1788
+  _globals['_DEPENDENCY_INDEX']._serialized_end=1810
+  _globals['_DEPENDENCY_SHARE']._serialized_start=1812
+  _globals['_DEPENDENCY_SHARE']._serialized_end=1846
+  _globals['_WORKFLOWSPEC']._serialized_start=1860
+  _globals['_WORKFLOWSPEC']._serialized_end=1941
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,70 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ParentPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ParentPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ParentPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PARENT_POLICY_UNSPECIFIED: _ParentPolicy.ValueType  # 0
+    """As ALL_SUCCESSFUL."""
+    PARENT_POLICY_ALL_SUCCESSFUL: _ParentPolicy.ValueType  # 1
+    """When all parents have closed as successful. If one fails, this process fails (PARENT_FAILED); if one is cancelled, it is
+    cancelled.
+    """
+    PARENT_POLICY_ALL_DONE: _ParentPolicy.ValueType  # 2
+    """When all parents have ended, however they ended. Its input are the outputs of those that succeeded."""
+    PARENT_POLICY_ANY_DONE: _ParentPolicy.ValueType  # 3
+    """When the first parent has ended, however it ended. Its input are the outputs of those that have succeeded by the time it is
+    assigned.
+    """
+
+class ParentPolicy(_ParentPolicy, metaclass=_ParentPolicyEnumTypeWrapper):
+    """When a process with parents may run."""
+
+PARENT_POLICY_UNSPECIFIED: ParentPolicy.ValueType  # 0
+"""As ALL_SUCCESSFUL."""
+PARENT_POLICY_ALL_SUCCESSFUL: ParentPolicy.ValueType  # 1
+"""When all parents have closed as successful. If one fails, this process fails (PARENT_FAILED); if one is cancelled, it is
+cancelled.
+"""
+PARENT_POLICY_ALL_DONE: ParentPolicy.ValueType  # 2
+"""When all parents have ended, however they ended. Its input are the outputs of those that succeeded."""
+PARENT_POLICY_ANY_DONE: ParentPolicy.ValueType  # 3
+"""When the first parent has ended, however it ended. Its input are the outputs of those that have succeeded by the time it is
+assigned.
+"""
+Global___ParentPolicy: _TypeAlias = ParentPolicy  # noqa: Y015
+
+class _LabelOperator:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LabelOperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LabelOperator.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LABEL_OPERATOR_UNSPECIFIED: _LabelOperator.ValueType  # 0
+    """Refused."""
+    LABEL_OPERATOR_EQUALS: _LabelOperator.ValueType  # 1
+    """The label has this value."""
+    LABEL_OPERATOR_IN: _LabelOperator.ValueType  # 2
+    """The label has one of these values."""
+    LABEL_OPERATOR_EXISTS: _LabelOperator.ValueType  # 3
+    """The label is there, whatever its value."""
+
+class LabelOperator(_LabelOperator, metaclass=_LabelOperatorEnumTypeWrapper):
+    """How a label is compared. A label that is not there fails them all."""
+
+LABEL_OPERATOR_UNSPECIFIED: LabelOperator.ValueType  # 0
+"""Refused."""
+LABEL_OPERATOR_EQUALS: LabelOperator.ValueType  # 1
+"""The label has this value."""
+LABEL_OPERATOR_IN: LabelOperator.ValueType  # 2
+"""The label has one of these values."""
+LABEL_OPERATOR_EXISTS: LabelOperator.ValueType  # 3
+"""The label is there, whatever its value."""
+Global___LabelOperator: _TypeAlias = LabelOperator  # noqa: Y015
 
 @_typing.final
 class Value(_message.Message):
@@ -99,6 +164,26 @@ class FunctionSpec(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NODE_NAME_FIELD_NUMBER: _builtins.int
     FUNC_NAME_FIELD_NUMBER: _builtins.int
     ARGS_FIELD_NUMBER: _builtins.int
@@ -112,6 +197,9 @@ class FunctionSpec(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     FILESYSTEM_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
+    BACKOFF_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PARENT_POLICY_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     """Name inside a workflow, unique there: 1-256 bytes of printable text. Ignored outside one, but kept."""
     func_name: _builtins.str
@@ -134,6 +222,8 @@ class FunctionSpec(_message.Message):
     """
     label: _builtins.str
     """Free text to find processes by: at most 256 bytes of printable text."""
+    parent_policy: Global___ParentPolicy.ValueType
+    """What becomes of this process when a parent ends without success. Ignored outside a workflow."""
     @_builtins.property
     def args(self) -> _containers.RepeatedCompositeFieldContainer[Global___Value]:
         """Positional arguments, at most 1 000. The process's inputs follow them in the call."""
@@ -156,7 +246,17 @@ class FunctionSpec(_message.Message):
 
     @_builtins.property
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Channels to open: at most 100 Names. Carried through untouched."""
+        """Channels to open between the submitter and the assigned executor: at most 100 distinct Names. See FollowChannel."""
+
+    @_builtins.property
+    def backoff(self) -> Global___Backoff:
+        """How long to wait before each retry. Unset = no wait."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels that executors may choose their work by (`colonies.registry.v1.Capabilities.accepts`): at most 32 entries; keys are
+        Names, values at most 128 bytes of printable text. Each distinct set is a queue of its own: put no unique values in here.
+        """
 
     def __init__(
         self,
@@ -174,14 +274,60 @@ class FunctionSpec(_message.Message):
         label: _builtins.str = ...,
         filesystem: Global___Value | None = ...,
         channels: _abc.Iterable[_builtins.str] | None = ...,
+        backoff: Global___Backoff | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        parent_policy: Global___ParentPolicy.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "filesystem", b"filesystem"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff", "conditions", b"conditions", "filesystem", b"filesystem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "channels", b"channels", "conditions", b"conditions", "env", b"env", "filesystem", b"filesystem", "func_name", b"func_name", "kwargs", b"kwargs", "label", b"label", "max_exec_time_ms", b"max_exec_time_ms", "max_retries", b"max_retries", "max_wait_time_ms", b"max_wait_time_ms", "node_name", b"node_name", "priority", b"priority"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "backoff", b"backoff", "channels", b"channels", "conditions", b"conditions", "env", b"env", "filesystem", b"filesystem", "func_name", b"func_name", "kwargs", b"kwargs", "label", b"label", "labels", b"labels", "max_exec_time_ms", b"max_exec_time_ms", "max_retries", b"max_retries", "max_wait_time_ms", b"max_wait_time_ms", "node_name", b"node_name", "parent_policy", b"parent_policy", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FunctionSpec: _TypeAlias = FunctionSpec  # noqa: Y015
+
+@_typing.final
+class Backoff(_message.Message):
+    """The wait before the n-th retry: `first_ms * factor^(n-1)`, at most `longest_ms`, of which a random part of up to `jitter` is
+    taken away. The wait counts neither as waiting for an executor nor against `max_wait_time_ms`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_MS_FIELD_NUMBER: _builtins.int
+    FACTOR_FIELD_NUMBER: _builtins.int
+    LONGEST_MS_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    first_ms: _builtins.int
+    """Milliseconds before the first retry: 1 to 1 day."""
+    factor: _builtins.float
+    """1 to 100. Unset = 2."""
+    longest_ms: _builtins.int
+    """Milliseconds: `first_ms` to 30 days. 0 = one hour, or `first_ms` if that is more."""
+    jitter: _builtins.float
+    """0 to 1. Unset = 0.5."""
+    def __init__(
+        self,
+        *,
+        first_ms: _builtins.int = ...,
+        factor: _builtins.float | None = ...,
+        longest_ms: _builtins.int = ...,
+        jitter: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_factor", b"_factor", "_jitter", b"_jitter", "factor", b"factor", "jitter", b"jitter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_factor", b"_factor", "_jitter", b"_jitter", "factor", b"factor", "first_ms", b"first_ms", "jitter", b"jitter", "longest_ms", b"longest_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__factor: _TypeAlias = _typing.Literal["factor"]  # noqa: Y015
+    _WhichOneofArgType__factor: _TypeAlias = _typing.Literal["_factor", b"_factor"]  # noqa: Y015
+    _WhichOneofReturnType__jitter: _TypeAlias = _typing.Literal["jitter"]  # noqa: Y015
+    _WhichOneofArgType__jitter: _TypeAlias = _typing.Literal["_jitter", b"_jitter"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__factor) -> _WhichOneofReturnType__factor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__jitter) -> _WhichOneofReturnType__jitter | None: ...
+
+Global___Backoff: _TypeAlias = Backoff  # noqa: Y015
 
 @_typing.final
 class Conditions(_message.Message):
@@ -202,6 +348,7 @@ class Conditions(_message.Message):
     STORAGE_FIELD_NUMBER: _builtins.int
     GPU_FIELD_NUMBER: _builtins.int
     WALL_TIME_MS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     colony_name: _builtins.str
     """The tenant. Empty, or the colony of the request."""
     executor_type: _builtins.str
@@ -209,13 +356,15 @@ class Conditions(_message.Message):
     location_name: _builtins.str
     """If set, only executors at this location: a Name."""
     nodes: _builtins.int
-    """Gang shape for batch systems: nodes, processes, processes per node, 0 to 1 000 000; 0 = unset."""
+    """Gang shape for batch systems: nodes, 0 to 1 000 000; 0 = unset. An executor that has fewer free nodes is never given it."""
     processes: _builtins.int
-    """See `nodes`."""
+    """Processes in all, 0 to 1 000 000; 0 = unset. An executor that has room for fewer is never given it; unset takes room for one."""
     processes_per_node: _builtins.int
-    """See `nodes`."""
+    """Processes on each node, 0 to 1 000 000; 0 = unset. Carried through untouched."""
     cpu: _builtins.str
-    """Processor need as a quantity: "1000m" (thousandths of a core) or "2" (cores). Empty = unset."""
+    """Processor need as a quantity: "1000m" (thousandths of a core) or "2" (cores). Empty = unset. Of this and all quantities
+    below an executor is given no more than it offers, less what its open attempts take.
+    """
     memory: _builtins.str
     """Memory need as a quantity: digits and one of "", k, M, G, T, Ki, Mi, Gi, Ti; such as "10Gi". Empty = unset."""
     storage: _builtins.str
@@ -236,6 +385,10 @@ class Conditions(_message.Message):
     def gpu(self) -> Global___Gpu:
         """Accelerator need."""
 
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelRequirement]:
+        """What an executor's labels (`colonies.registry.v1.Capabilities.labels`) must be like: all of these, at most 32."""
+
     def __init__(
         self,
         *,
@@ -252,18 +405,51 @@ class Conditions(_message.Message):
         storage: _builtins.str = ...,
         gpu: Global___Gpu | None = ...,
         wall_time_ms: _builtins.int = ...,
+        labels: _abc.Iterable[Global___LabelRequirement] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gpu", b"gpu"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "cpu", b"cpu", "dependencies", b"dependencies", "executor_names", b"executor_names", "executor_type", b"executor_type", "gpu", b"gpu", "location_name", b"location_name", "memory", b"memory", "nodes", b"nodes", "processes", b"processes", "processes_per_node", b"processes_per_node", "storage", b"storage", "wall_time_ms", b"wall_time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "cpu", b"cpu", "dependencies", b"dependencies", "executor_names", b"executor_names", "executor_type", b"executor_type", "gpu", b"gpu", "labels", b"labels", "location_name", b"location_name", "memory", b"memory", "nodes", b"nodes", "processes", b"processes", "processes_per_node", b"processes_per_node", "storage", b"storage", "wall_time_ms", b"wall_time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Conditions: _TypeAlias = Conditions  # noqa: Y015
 
 @_typing.final
+class LabelRequirement(_message.Message):
+    """What one label must be like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The label's key: a Name."""
+    operator: Global___LabelOperator.ValueType
+    """How `values` are meant. Required."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For EQUALS exactly one, for IN 1 to 32, for EXISTS none; each at most 128 bytes of printable text."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        operator: Global___LabelOperator.ValueType = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "operator", b"operator", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelRequirement: _TypeAlias = LabelRequirement  # noqa: Y015
+
+@_typing.final
 class Gpu(_message.Message):
-    """Accelerators that a process needs."""
+    """Accelerators that a process needs: `count` of one kind that an executor offers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -272,13 +458,13 @@ class Gpu(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     NODE_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Model, at most 128 bytes of printable text."""
+    """Model, at most 128 bytes of printable text; empty = any."""
     memory: _builtins.str
-    """Memory of each, a quantity as in `Conditions.memory`."""
+    """Memory of each at least this, a quantity as in `Conditions.memory`."""
     count: _builtins.int
-    """How many, 0 to 1 000 000."""
+    """How many in all, 0 to 1 000 000; 0 means 1."""
     node_count: _builtins.int
-    """On how many nodes, 0 to 1 000 000."""
+    """On how many nodes, 0 to 1 000 000. Carried through untouched."""
     def __init__(
         self,
         *,

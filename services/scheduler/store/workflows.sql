@@ -1,0 +1,109 @@
+-- What is done to workflows as a whole, their rows locked first.
+
+-- name: cancel_workflow
+-- Cancel every open process of a locked workflow. All of them come back, with the state that each was in: `was`.
+-- Nothing ends before it began: the clock may have been read before that of an assignment which had the row first.
+WITH locked AS MATERIALIZED (
+  SELECT id, state AS was, pending_parents
+  FROM process
+  WHERE workflow_id = %(workflow_id)s AND state IN (1, 2)
+  ORDER BY id
+  FOR NO KEY UPDATE
+), ended AS (
+  UPDATE live AS p
+  SET state = 5, ended_at = greatest(%(at)s, p.started_at)
+  FROM locked AS l
+  WHERE p.id = l.id
+  RETURNING p.*, l.was
+), counted AS (
+  UPDATE workflow AS w
+  SET
+    waiting = 0,
+    running = 0,
+    cancelled = w.cancelled + w.waiting + w.running,
+    ended_at = CASE WHEN w.waiting + w.running > 0 THEN (SELECT max(ended_at) FROM ended) ELSE w.ended_at END
+  WHERE w.id = %(workflow_id)s
+), written AS (
+  INSERT INTO ledger (
+    xid, colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason,
+    outcome, took_ms
+  )
+  SELECT
+    -- As in end_processes.
+    greatest(pg_current_xact_id(), (SELECT l.xid FROM ledger AS l WHERE l.process_id = ended.id ORDER BY l.id DESC LIMIT 1)),
+    colony, id, workflow_id, executor_type, ended_at, was, 5, CASE WHEN was = 2 THEN attempt ELSE 0 END,
+    CASE WHEN was = 2 THEN executor_name ELSE '' END, %(actor)s, 'CANCELLED', CASE WHEN was = 2 THEN 5 ELSE 0 END,
+    CASE WHEN was = 2 THEN greatest(extract(epoch FROM %(at)s - started_at) * 1000, 0)::bigint END
+  FROM ended
+)
+SELECT *
+FROM ended;
+
+-- name: retry_failed
+-- Take every failed and cancelled process of a locked workflow back to waiting; what it waits for is counted afterwards.
+WITH locked AS MATERIALIZED (
+  SELECT id, state AS was
+  FROM process
+  WHERE workflow_id = %(workflow_id)s AND state IN (4, 5)
+  ORDER BY id
+  FOR NO KEY UPDATE
+), again AS (
+  UPDATE process AS p
+  SET
+    state = 1,
+    retries = 0,
+    undelivered = 0,
+    -- Its wait begins anew, when count_parents finds it ready.
+    ready_at = NULL,
+    ended_at = NULL,
+    backoff_until = NULL,
+    outputs = '{}',
+    output_bytes = 0,
+    errors = '{}',
+    executor_name = '',
+    executor_id = ''
+  FROM locked AS l
+  WHERE p.id = l.id
+  RETURNING p.id, p.colony, p.workflow_id, p.executor_type, l.was
+), counted AS (
+  UPDATE workflow AS w
+  SET waiting = w.waiting + w.failed + w.cancelled, failed = 0, cancelled = 0, ended_at = NULL
+  WHERE w.id = %(workflow_id)s AND w.failed + w.cancelled > 0
+)
+INSERT INTO ledger (
+  xid, colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason
+)
+SELECT
+  greatest(pg_current_xact_id(), (SELECT l.xid FROM ledger AS l WHERE l.process_id = again.id ORDER BY l.id DESC LIMIT 1)),
+  colony, id, workflow_id, executor_type, %(at)s, was, 1, 0, '', %(actor)s, 'RETRY_REQUESTED'
+FROM again
+RETURNING process_id;
+
+-- name: count_parents
+-- Count anew what the waiting processes of a locked workflow wait for. Those that come back wait for no parent.
+WITH counts AS (
+  SELECT
+    p.id,
+    count(q.id) FILTER (WHERE q.state <> 3) AS missing,
+    bool_or(q.state > 2) AS any_done
+  FROM process AS p
+  LEFT JOIN edge AS e ON e.child_id = p.id
+  LEFT JOIN process AS q ON q.id = e.parent_id
+  WHERE p.workflow_id = %(workflow_id)s AND p.state = 1
+  GROUP BY p.id
+), changed AS (
+  UPDATE live AS p
+  SET
+    pending_parents = CASE WHEN v.parent_policy < 3 THEN c.missing WHEN c.missing > 0 AND NOT c.any_done THEN 1 ELSE 0 END,
+    ready_at = CASE
+      WHEN v.parent_policy < 3 AND c.missing > 0 OR v.parent_policy = 3 AND c.missing > 0 AND NOT c.any_done THEN NULL
+      ELSE coalesce(p.ready_at, %(at)s)
+    END
+  FROM counts AS c
+  JOIN process AS v USING (id)
+  WHERE p.id = c.id
+  RETURNING p.*
+)
+SELECT *
+FROM changed
+WHERE pending_parents = 0;

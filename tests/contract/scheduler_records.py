@@ -43,7 +43,10 @@ WORKER = ExecutorProfile("11" * 32, "worker-1", ("cli",), "", "")
 WORKER_2 = ExecutorProfile("22" * 32, "worker-2", ("cli",), "", "")
 START_NS = 1_679_906_715_000_000_000
 START = datetime_of(START_NS)
-TABLES = ("submission", "workflow", "process", "edge", "attempt", "ledger", "attribute", "log", "channel", "channel_message")
+TABLES = (
+    *("submission", "workflow", "workflow_start", "process", "edge", "attempt", "ledger", "attribute", "log"),
+    *("channel", "channel_message"),
+)
 NO_PROCESS = UUID(int=0)
 
 
@@ -256,7 +259,7 @@ class World:
         for process in processes:
             check_chain(process, lines[process["id"]])
             check_attempts(process, attempts[process["id"]], lines[process["id"]])
-        for workflow in await self.rows("workflow"):
+        for workflow in await self.rows("counted_workflow"):
             check_counts(workflow, [process for process in processes if process["workflow_id"] == workflow["id"]])
 
 

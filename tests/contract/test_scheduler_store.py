@@ -344,10 +344,12 @@ async def test_what_is_open_or_belongs_to_a_workflow_is_not_removed(world: World
 
 async def test_purging_a_colony_leaves_no_row_of_it_and_all_of_the_others(world: World) -> None:
     await fill(world, colony="umbrella")
+    await world.assign((await world.enter(spec("live"), colony="umbrella")).process_ids[0], colony="umbrella")
     before = await world.counts()
     assert all(before.values()), before
     await fill(world)
-    await world.enter(spec("open"), spec("waiting", "open"))
+    live, *_ = (await world.enter(spec("live"), spec("open"), spec("waiting", "open"))).process_ids
+    await world.assign(live)
     await world.tables.purge(COLONY, page=2)
     assert await world.counts() == before
     await world.tables.purge(COLONY)

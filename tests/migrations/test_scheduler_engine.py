@@ -234,7 +234,7 @@ async def test_workflows_count_their_processes(old: Old) -> None:
     await workflow((FAILED, BROKE), (RUNNING, LIVE), failed=1, running=1, begun=True)
     await old.process(SUCCESSFUL, WON)
     await old.migrate()
-    rows = {row["id"]: row for row in await old.rows("SELECT * FROM workflow")}
+    rows = {row["id"]: row for row in await old.rows("SELECT * FROM counted_workflow")}
     for workflow_id, counts in wanted.items():
         assert {key: rows[workflow_id][key] for key in counts} == counts
 

@@ -4,7 +4,7 @@
 -- Begin attempts: of the processes that the queue gave to executors, those that are still ready, that nobody else is at, and that
 -- go into one answer with the others of their executor. They come back with their inputs: their parents' outputs as the edges
 -- select them, parents in dependency order. Those that did not go into the answer come back without a spec. Nobody waits here
--- for a lock: this batch is of many executors and colonies.
+-- for a lock, and no workflow is locked: this batch is of many executors and colonies.
 WITH given AS (
   SELECT *
   FROM unnest(%(ids)s::uuid[], %(attempts)s::integer[], %(executors)s::integer[]) AS g (id, attempt, executor)
@@ -12,13 +12,6 @@ WITH given AS (
   SELECT *
   FROM unnest(%(colonies)s::text[], %(executor_ids)s::text[], %(executor_names)s::text[]) WITH ORDINALITY
     AS x (colony, executor_id, executor_name, executor)
-), families AS MATERIALIZED (
-  -- Workflows first, in order, whoever changes their processes: so nobody waits for one who waits for him.
-  SELECT id
-  FROM workflow
-  WHERE id IN (SELECT p.workflow_id FROM given AS g JOIN process AS p USING (id) WHERE p.workflow_id IS NOT NULL)
-  ORDER BY id
-  FOR NO KEY UPDATE SKIP LOCKED
 ), locked AS MATERIALIZED (
   SELECT
     p.id, p.priority_time, p.sequence, p.workflow_id, g.executor, x.executor_id, x.executor_name,
@@ -27,10 +20,8 @@ WITH given AS (
   JOIN pullers AS x USING (executor)
   JOIN process AS p USING (id)
   WHERE
-    -- Asked of each row before it is locked, so its workflow is locked before it.
-    (p.workflow_id IS NULL OR p.workflow_id IN (SELECT id FROM families))
     -- No index helps to hold the tenant against a row that is known by its id; the planner must not think so.
-    AND p.colony || '' = x.colony
+    p.colony || '' = x.colony
     AND p.state = 1
     AND p.pending_parents = 0
     AND p.attempt = g.attempt - 1
@@ -70,11 +61,12 @@ WITH given AS (
     p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.undelivered, p.max_retries, p.max_wait_ms,
     p.max_exec_ms, p.backoff, p.backoff_until, p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at,
     p.spec, s.executor
-), counted AS (
-  UPDATE workflow AS w
-  SET waiting = w.waiting - c.count, running = w.running + c.count, begun = true
-  FROM (SELECT workflow_id, count(*) FROM claimed WHERE workflow_id IS NOT NULL GROUP BY workflow_id) AS c
-  WHERE w.id = c.workflow_id
+), noted AS (
+  INSERT INTO workflow_start (workflow_id, count)
+  SELECT workflow_id, count(*)
+  FROM claimed
+  WHERE workflow_id IS NOT NULL
+  GROUP BY workflow_id
 ), written AS (
   INSERT INTO ledger (
     colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, took_ms

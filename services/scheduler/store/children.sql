@@ -72,16 +72,17 @@ FROM unnest(
 
 -- name: edges_of_children
 -- All edges into the children that a process has now and that have not begun: who ran already, which its policy may have let
--- it, keeps the parents that it ran with.
+-- it, keeps the parents that it ran with. Their rows are locked, so that none of them begins meanwhile.
+WITH children AS MATERIALIZED (
+  SELECT id
+  FROM process
+  WHERE state = 1 AND id IN (SELECT child_id FROM edge WHERE parent_id = %(parent)s)
+  ORDER BY id
+  FOR NO KEY UPDATE
+)
 SELECT child_id, position, parent_id, selector, k, n
 FROM edge
-WHERE
-  child_id IN (
-    SELECT e.child_id
-    FROM edge AS e
-    JOIN process AS p ON p.id = e.child_id
-    WHERE e.parent_id = %(parent)s AND p.state = 1
-  )
+WHERE child_id IN (SELECT id FROM children)
 ORDER BY child_id, position;
 
 -- name: delete_edges

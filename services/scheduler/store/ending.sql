@@ -161,11 +161,16 @@ WITH given AS (
   FROM told AS t
   WHERE p.id = t.id
   RETURNING p.workflow_id, t.from_state, t.to_state
+), starts AS (
+  DELETE FROM workflow_start
+  WHERE workflow_id IN (SELECT workflow_id FROM process WHERE id = ANY(%(ids)s::uuid[]))
+  RETURNING workflow_id, count
 ), counted AS (
   UPDATE workflow AS w
   SET
-    waiting = w.waiting + c.waiting,
-    running = w.running + c.running,
+    waiting = w.waiting + c.waiting - s.count,
+    running = w.running + c.running + s.count,
+    begun = w.begun OR s.count > 0,
     successful = w.successful + c.successful,
     failed = w.failed + c.failed,
     cancelled = w.cancelled + c.cancelled,
@@ -182,6 +187,7 @@ WITH given AS (
     WHERE workflow_id IS NOT NULL
     GROUP BY workflow_id
   ) AS c
+  CROSS JOIN LATERAL (SELECT coalesce(sum(count), 0) AS count FROM starts WHERE starts.workflow_id = c.workflow_id) AS s
   WHERE w.id = c.workflow_id
 )
 INSERT INTO ledger (

@@ -145,7 +145,10 @@ LIMIT %(limit)s;
 WITH workflows AS (
   DELETE FROM workflow
   WHERE id IN (SELECT id FROM workflow WHERE colony = %(colony)s LIMIT %(limit)s)
-  RETURNING 1
+  RETURNING id
+), starts AS (
+  DELETE FROM workflow_start
+  WHERE workflow_id IN (SELECT id FROM workflows)
 ), submissions AS (
   DELETE FROM submission
   WHERE

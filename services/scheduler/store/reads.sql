@@ -188,7 +188,7 @@ WHERE colony = %(colony)s AND id = %(workflow_id)s;
 SELECT
   id, colony, sequence, label, initiator, initiator_name, submitted_at, waiting, running, successful, failed, cancelled, begun,
   ended_at
-FROM workflow
+FROM counted_workflow
 WHERE id = %(id)s AND colony = %(colony)s;
 
 -- name: list_workflows
@@ -196,7 +196,7 @@ WHERE id = %(id)s AND colony = %(colony)s;
 SELECT
   id, colony, sequence, label, initiator, initiator_name, submitted_at, waiting, running, successful, failed, cancelled, begun,
   ended_at
-FROM workflow
+FROM counted_workflow
 WHERE
   colony = %(colony)s
   AND sequence < %(before)s

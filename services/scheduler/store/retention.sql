@@ -61,6 +61,9 @@ WITH seen AS MATERIALIZED (
 ), gone AS (
   DELETE FROM workflow
   WHERE id IN (SELECT id FROM due)
+), starts AS (
+  DELETE FROM workflow_start
+  WHERE workflow_id IN (SELECT id FROM due)
 ), marked AS (
   INSERT INTO departing (workflow_id, colony)
   SELECT id, %(colony)s
@@ -76,6 +79,9 @@ ORDER BY s.ended_at, s.id;
 WITH gone AS (
   DELETE FROM workflow
   WHERE id = %(workflow_id)s
+), starts AS (
+  DELETE FROM workflow_start
+  WHERE workflow_id = %(workflow_id)s
 )
 INSERT INTO departing (workflow_id, colony)
 VALUES (%(workflow_id)s, %(colony)s);

@@ -15,13 +15,28 @@ WITH locked AS MATERIALIZED (
   FROM locked AS l
   WHERE p.id = l.id
   RETURNING p.*, l.was
+), starts AS (
+  DELETE FROM workflow_start
+  WHERE workflow_id = %(workflow_id)s
+  RETURNING count
 ), counted AS (
+  -- By what was found, not to zero: an assignment that ended while this waited for its row left a note that this cannot see.
   UPDATE workflow AS w
   SET
-    waiting = 0,
-    running = 0,
-    cancelled = w.cancelled + w.waiting + w.running,
-    ended_at = CASE WHEN w.waiting + w.running > 0 THEN (SELECT max(ended_at) FROM ended) ELSE w.ended_at END
+    waiting = w.waiting - c.waiting - s.count,
+    running = w.running - c.running + s.count,
+    begun = w.begun OR s.count > 0,
+    cancelled = w.cancelled + c.waiting + c.running,
+    ended_at = coalesce(c.ended_at, w.ended_at)
+  FROM
+    (
+      SELECT
+        count(*) FILTER (WHERE was = 1) AS waiting,
+        count(*) FILTER (WHERE was = 2) AS running,
+        max(ended_at) AS ended_at
+      FROM ended
+    ) AS c,
+    (SELECT coalesce(sum(count), 0) AS count FROM starts) AS s
   WHERE w.id = %(workflow_id)s
 ), written AS (
   INSERT INTO ledger (
@@ -101,7 +116,8 @@ WITH counts AS (
     END
   FROM counts AS c
   JOIN process AS v USING (id)
-  WHERE p.id = c.id
+  -- One that was assigned meanwhile has had its turn.
+  WHERE p.id = c.id AND p.state = 1
   RETURNING p.*
 )
 SELECT *

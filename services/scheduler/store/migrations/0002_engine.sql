@@ -99,6 +99,26 @@ FROM (
 ) AS c
 WHERE w.id = c.workflow_id;
 
+-- Processes that were assigned and that their workflow's row still counts as waiting. An assignment locks no workflow: it leaves
+-- a note, and whoever next has the row locked takes the notes into it.
+CREATE TABLE workflow_start (
+  workflow_id uuid NOT NULL,
+  count integer NOT NULL
+);
+CREATE INDEX workflow_start_by_workflow ON workflow_start (workflow_id);
+
+-- Workflows with these notes taken in.
+CREATE VIEW counted_workflow AS
+SELECT
+  w.id, w.colony, w.sequence, w.label, w.initiator, w.initiator_name, w.submitted_at,
+  w.waiting - coalesce(s.count, 0) AS waiting,
+  w.running + coalesce(s.count, 0) AS running,
+  w.successful, w.failed, w.cancelled,
+  w.begun OR s.count IS NOT NULL AS begun,
+  w.ended_at
+FROM workflow AS w
+LEFT JOIN LATERAL (SELECT sum(n.count)::integer AS count FROM workflow_start AS n WHERE n.workflow_id = w.id) AS s ON true;
+
 -- The columns that decisions are made by, spelled once. `tenant` is the colony as no index knows it: where rows are named by
 -- their ids, the planner must not think that the colony's index would find them sooner.
 CREATE VIEW live AS

@@ -81,6 +81,20 @@ async def test_a_cancel_that_waits_for_an_assignment_counts_it(world: World) -> 
     await world.check_ledger()
 
 
+async def test_a_cancel_comes_after_what_it_waited_for(world: World) -> None:
+    """Followers read by the numbers of transactions, and this one's is older than the assignment that it waits to see."""
+    flow = await world.enter(spec("a"), spec("b"))
+    assert flow.workflow_id is not None
+    first, second = sorted(flow.process_ids)
+    async with world.database.transaction() as connection:
+        await connection.execute("SELECT FROM process WHERE id = %s FOR NO KEY UPDATE", [first])
+        cancelling = asyncio.create_task(world.cancel_workflow(flow.workflow_id))
+        await blocked(world)
+        assert await world.assign(second) == {second: 1}
+    await cancelling
+    await world.check_ledger()
+
+
 async def test_an_insertion_that_waits_for_an_assignment_leaves_it_its_parents(works: Works) -> None:
     """What begins while children are inserted keeps the parents whose outputs it got."""
     world = works.world

@@ -29,6 +29,7 @@ async def cancel(database: Database, colony: str, workflow_id: UUID, allow: Allo
         await lock_row(connection, colony, workflow_id, allow)
         await connection.execute(TIMEOUT)
         parameters = {"workflow_id": workflow_id, "actor": actor, "at": at}
+        await connection.execute(SQL["lock_open_processes"], parameters)
         rows = await (await connection.execute(SQL["cancel_workflow"], parameters)).fetchall()
         if not rows:
             return Changes()

@@ -1,14 +1,24 @@
 -- What is done to workflows as a whole, their rows locked first.
 
--- name: cancel_workflow
--- Cancel every open process of a locked workflow. All of them come back, with the state that each was in: `was`.
--- Nothing ends before it began: the clock may have been read before that of an assignment which had the row first.
-WITH locked AS MATERIALIZED (
-  SELECT id, state AS was, pending_parents
+-- name: lock_open_processes
+-- Lock every open process of a locked workflow: assignments lock the processes alone. A statement of its own, so that those which
+-- follow see what was written by whom this waited for.
+SELECT count(*) AS count
+FROM (
+  SELECT id
   FROM process
   WHERE workflow_id = %(workflow_id)s AND state IN (1, 2)
   ORDER BY id
   FOR NO KEY UPDATE
+) AS locked;
+
+-- name: cancel_workflow
+-- Cancel every open process of a locked workflow, these locked as well. All of them come back, with the state that each was in:
+-- `was`. Nothing ends before it began: the clock may have been read before that of an assignment which had the row first.
+WITH locked AS MATERIALIZED (
+  SELECT id, state AS was
+  FROM process
+  WHERE workflow_id = %(workflow_id)s AND state IN (1, 2)
 ), ended AS (
   UPDATE live AS p
   SET state = 5, ended_at = greatest(%(at)s, p.started_at)
@@ -20,7 +30,6 @@ WITH locked AS MATERIALIZED (
   WHERE workflow_id = %(workflow_id)s
   RETURNING count
 ), counted AS (
-  -- By what was found, not to zero: an assignment that ended while this waited for its row left a note that this cannot see.
   UPDATE workflow AS w
   SET
     waiting = w.waiting - c.waiting - s.count,

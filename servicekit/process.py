@@ -161,7 +161,7 @@ class Process:
         finally:
             log.info("draining", seconds=self.settings.drain_seconds)
             await health_servicer.enter_graceful_shutdown()
-            self.drain.started.set()
+            self.drain.begin()
             await server.stop(self.settings.drain_seconds)
             # Only now: calls in hand may need what the loops do until their end.
             stuck = await _ended(loops)

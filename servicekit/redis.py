@@ -131,8 +131,8 @@ _Waiting: TypeAlias = "tuple[bytes, asyncio.Future[Any]]"
 class Commands:
     """Commands of concurrent calls, over one connection: while one batch is on its way, the next gathers.
 
-    There is no timer: a command that is alone goes at once. Replies come in the order of the commands, and an error reply is
-    that command's own. A caller that stops waiting leaves its command where it is.
+    There is no timer: a command that is alone goes at once. Commands run, and replies come, in the order in which they were
+    posted, and an error reply is that command's own. A caller that stops waiting leaves its command where it is.
 
     A batch whose connection breaks before anything was answered is sent once more over a new one, as the connection may have
     been dead for long; so a command may run twice, and only such as may belong here.
@@ -152,13 +152,17 @@ class Commands:
             Unavailable: Redis does not answer, or cannot serve now.
             ResponseError: the command itself is refused.
         """
+        return await self.post(*command)
+
+    def post(self, *command: Argument) -> "asyncio.Future[Any]":
+        """As `execute`, for the reply to be awaited later: what is posted after it runs after it."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         # Packed here, so that what cannot be packed fails its own caller.
         self._queue.append((pack_command(command), answer))  # type: ignore[arg-type]  # its stub says a tuple of one
         if self._worker is None:
             self._worker = loop.create_task(self._work())
-        return await answer
+        return answer
 
     async def close(self) -> None:
         """Waits for what is under way, and disconnects."""

@@ -43,6 +43,7 @@ async def compose(process: Process, settings: Settings) -> None:
     database = await process.database("scheduler")
     tables, reads = Transitions(database), Reads(database)
     wakeups = Wakeups(process.redis)
+    process.drain.at_start(wakeups.wake_everyone)
     queue = Queue(process.redis, process.clock, wakeups, lease_ms=settings.lease_ms)
     steps = Steps(process.clock)
     controls = ControlStore(database)

@@ -103,7 +103,7 @@ def _groups(parts: Iterable[Measured]) -> Iterator[Metric]:
     )
     gathered = GaugeMetricFamily("colonies_scheduler_gathered", "Group commits: calls that wait for a batch.", labels=["group"])
     groups: dict[str, list[GroupCommit[Any, Any]]] = {
-        "submit": [part.submitting.group for part in parts],
+        "submit": [group for part in parts for group in (part.submitting.group, part.submitting.large)],
         "assign": [part.dispatching.group for part in parts],
         "close": [group for part in parts for group in (part.finishing.plain, part.finishing.other)],
     }

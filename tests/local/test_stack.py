@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -444,8 +443,6 @@ def test_a_recycled_pid_is_not_mistaken(open_dir: Path) -> None:
     assert me is not None
     assert me.alive()
     assert not ProcessId(me.pid, me.started + 1).alive()
-    begun = time.monotonic()
     with subprocess.Popen(["true"], cwd=open_dir) as child:
         # A corpse that nobody has buried yet counts as dead.
         eventually(lambda: ProcessId.of(child.pid) is None, seconds=2)
-    assert time.monotonic() - begun < 2

@@ -1,7 +1,7 @@
 """What comes after a commit: the queue and the followers are told. The commit stands whatever becomes of the telling."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -21,6 +21,8 @@ PAGE = 1_000
 RETRY_S = 0.5
 # Whoever submitted or closed waits no longer than this for the queue; it is told all the same.
 TELL_S = 2.0
+# Tellings under way before their callers wait for them.
+MAX_TELLING = 64
 # With more than this still to be told, the whole queue is built anew.
 MAX_UNSETTLED = 200_000
 
@@ -43,6 +45,8 @@ class Aftermath:
         self._mark: object | None = None
         self._rebuild = False
         self._some = asyncio.Event()
+        # The loop itself holds tasks weakly.
+        self._telling: set[asyncio.Task[None]] = set()
         self.doubts = 0
         """How often a step left the queue to be told later."""
 
@@ -51,8 +55,28 @@ class Aftermath:
         """Processes and workflows of which the queue is still to be told."""
         return sum(map(len, list(self._unsettled.values()))) + len(self._workflows)
 
+    async def tell(self, changes: Mapping[str, Changes], token: object) -> None:
+        """Tells what a transaction changed, by colonies, and then ends its step, without keeping the caller: what this replica
+        asks the queue from here on is answered after that. Where many are under way already the caller waits.
+        """
+        task = asyncio.create_task(self._tell(changes, token))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+        while len(self._telling) > MAX_TELLING:
+            await asyncio.wait(self._telling, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _tell(self, changes: Mapping[str, Changes], token: object) -> None:
+        try:
+            if len(changes) == 1:
+                ((colony, only),) = changes.items()
+                await self.changed(colony, only)
+            else:
+                await asyncio.gather(*(self.changed(*one) for one in changes.items()))
+        finally:
+            self._steps.end(token)
+
     async def changed(self, colony: str, changes: Changes) -> None:
-        """Tells what a transaction changed."""
+        """Tells what a transaction changed, and returns when it is told, or noted to be told later."""
         self._counting.note(colony)
         try:
             async with asyncio.timeout(TELL_S):

@@ -136,16 +136,15 @@ class Dispatching:
 
     async def _wait(self, waiter: Waiter, seconds: float) -> bool:
         """Whether there may be something new."""
-        if waiter.event.is_set():
+        # A drain that begins from here on wakes everyone.
+        if waiter.event.is_set() or self._drain.started.is_set():
             return True
-        woken = asyncio.ensure_future(waiter.event.wait())
-        draining = asyncio.ensure_future(self._drain.started.wait())
         try:
-            done, _ = await asyncio.wait((woken, draining), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            return woken in done
-        finally:
-            woken.cancel()
-            draining.cancel()
+            async with asyncio.timeout(seconds):
+                await waiter.event.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _claim_or_give_back(
         self, colony: str, executor: ExecutorProfile, at_most: int, in_flight: int = NO_LIMIT

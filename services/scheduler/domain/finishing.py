@@ -88,13 +88,14 @@ class Finishing:
         return states
 
     async def _close_plain(self, calls: list[CloseCall]) -> Sequence[States | None]:
-        with self._steps.under_way():
-            try:
-                whole, changes = await self._tables.close_successes(calls, datetime_of(self._clock.now_ns()))
-            except Unavailable:
-                self._doubt(calls)
-                raise
-            await asyncio.gather(*(self._aftermath.changed(*one) for one in changes.items()))
+        token = self._steps.begin()
+        try:
+            whole, changes = await self._tables.close_successes(calls, datetime_of(self._clock.now_ns()))
+        except BaseException:
+            self._doubt(calls)
+            self._steps.end(token)
+            raise
+        await self._aftermath.tell(changes, token)
         return [[State.SUCCESSFUL] * len(call.closes) if position in whole else None for position, call in enumerate(calls)]
 
     async def _close(self, calls: list[CloseCall]) -> Sequence[States | Exception | None]:
@@ -114,15 +115,17 @@ class Finishing:
         return [outcome]
 
     async def _close_in(self, colony: str, calls: list[CloseCall], *, patient: bool) -> Sequence[States | Exception | None]:
-        with self._steps.under_way():
-            try:
-                now = datetime_of(self._clock.now_ns())
-                outcomes, changes = await self._tables.close(calls, now, patient=patient)
-            except Unavailable as error:
-                self._doubt(calls)
+        token = self._steps.begin()
+        try:
+            outcomes, changes = await self._tables.close(calls, datetime_of(self._clock.now_ns()), patient=patient)
+        except BaseException as error:
+            self._doubt(calls)
+            self._steps.end(token)
+            if isinstance(error, Unavailable):
                 return [error] * len(calls)
-            await self._aftermath.changed(colony, changes)
-            return outcomes
+            raise
+        await self._aftermath.tell({colony: changes}, token)
+        return outcomes
 
     def _doubt(self, calls: Sequence[CloseCall]) -> None:
         """They may be closed all the same."""

@@ -1,6 +1,5 @@
 """Submits: processes and workflows enter whole or not at all, once for each request id (I1, I7, I8)."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ NODES_FIELD = "workflow.nodes"
 CHILDREN_FIELD = "nodes"
 # Rows that are written together, besides those of a submit that has more; large ones count for several.
 MAX_WEIGHT = 1_000
-WRITERS = 2
+LARGE_WRITERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,9 @@ class Submitting:
         self._steps = steps
         self._limits = limits
         self._clock = clock
-        self.group: GroupCommit[Submission, Entered] = GroupCommit(self._enter, max_weight=MAX_WEIGHT, workers=WRITERS)
+        self.group: GroupCommit[Submission, Entered] = GroupCommit(self._enter, max_weight=MAX_WEIGHT)
+        # Each alone, for seconds maybe: no other submit waits for one.
+        self.large: GroupCommit[Submission, Entered] = GroupCommit(self._enter, max_weight=MAX_WEIGHT, workers=LARGE_WRITERS)
 
     async def processes(self, request: Request, specs: Sequence[Spec]) -> Sequence[UUID]:
         """Enters processes that wait for nothing; returns their ids. Each counts as submitted a nanosecond after the last.
@@ -141,7 +142,8 @@ class Submitting:
 
     async def _submit(self, submission: Submission) -> Entered:
         with await self._room(submission) as room:
-            entered = await self.group.do(submission, submission.weight)
+            group = self.group if submission.weight < MAX_WEIGHT else self.large
+            entered = await group.do(submission, submission.weight)
             if entered.process_ids[0] != submission.processes[0].id:
                 room.give_back()
         return entered
@@ -157,20 +159,21 @@ class Submitting:
             return self._limits.admit(submission.colony, 0)
 
     async def _enter(self, submissions: list[Submission]) -> Sequence[Entered | Exception]:
-        with self._steps.under_way():
-            try:
-                outcomes = await self._tables.submit(submissions, datetime_of(self._clock.now_ns()))
-            except Exception:
-                # They may be in all the same.
-                for one in submissions:
-                    self._aftermath.doubt(one.colony, [process.id for process in one.processes])
-                raise
-            changes: dict[str, Changes] = defaultdict(Changes)
-            for one, outcome in zip(submissions, outcomes, strict=True):
-                if isinstance(outcome, Entered):
-                    changes[one.colony].add(outcome.changes)
-            await asyncio.gather(*(self._aftermath.changed(*one) for one in changes.items()))
-            return outcomes
+        token = self._steps.begin()
+        try:
+            outcomes = await self._tables.submit(submissions, datetime_of(self._clock.now_ns()))
+        except BaseException:
+            # They may be in all the same.
+            for one in submissions:
+                self._aftermath.doubt(one.colony, [process.id for process in one.processes])
+            self._steps.end(token)
+            raise
+        changes: dict[str, Changes] = defaultdict(Changes)
+        for one, outcome in zip(submissions, outcomes, strict=True):
+            if isinstance(outcome, Entered):
+                changes[one.colony].add(outcome.changes)
+        await self._aftermath.tell(changes, token)
+        return outcomes
 
 
 def _submission(

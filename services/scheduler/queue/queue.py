@@ -8,7 +8,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from servicekit.clock import Clock
-from servicekit.redis import Script, translated
+from servicekit.redis import Script, commands_of, translated
 from services.scheduler.domain.matching import Offer
 from services.scheduler.domain.ports import Held, Timer, TimerKind
 from services.scheduler.domain.records import AttemptRef, Changes, Claimed, ExecutorProfile, Live, Over, Place
@@ -37,6 +37,7 @@ class Queue(Epoch, Replicas):
     def __init__(self, redis: "Redis", clock: Clock, wakeups: Wakeups, *, lease_ms: int) -> None:
         Epoch.__init__(self, redis)
         Replicas.__init__(self, redis, clock)
+        self._commands = commands_of(redis)
         self._wakeups = wakeups
         self.lease_ms = lease_ms
         self._claim = Script(redis, SCRIPTS, "claim.lua")
@@ -84,7 +85,9 @@ class Queue(Epoch, Replicas):
         """
         until = self._now_ms() + CLAIM_MS
         offer = executor.offer or NO_OFFER
-        await self._note_timed(colony)
+        if colony not in self._timed:
+            await self._commands.execute("SADD", keys.TIMED, colony)
+            self._timed.add(colony)
         full, *members = await self._claim(
             _claim_keys(colony, executor), [keys.prefix(colony), executor.identity, offer, at_most, in_flight, until]
         )
@@ -309,22 +312,20 @@ class Queue(Epoch, Replicas):
             await self._redis.srem(keys.TIMED, colony)
         self._timed.discard(colony)
 
-    async def _note_timed(self, colony: str) -> None:
-        if colony not in self._timed:
-            with translated():
-                await self._redis.sadd(keys.TIMED, colony)
-            self._timed.add(colony)
-
     async def _run_steps(self, colony: str, steps: Steps) -> list[str]:
         lanes = steps.lanes()
         absorbed = self._wakeups.absorbable(colony, lanes)
         arguments = steps.arguments(absorbed)
         if not arguments:
             return []
-        await self._note_timed(colony)
+        # Not awaited before the steps are posted: who asks the queue from here on is answered after them.
+        noted = self._commands.post("SADD", keys.TIMED, colony) if colony not in self._timed else None
         grown, unknown = await self._settle(
             [keys.timers(colony)], [keys.prefix(colony), colony, self._wakeups.replica, *arguments]
         )
+        if noted is not None:
+            await noted
+            self._timed.add(colony)
         for (lane, _), new, taken in zip(lanes, grown, absorbed, strict=True):
             self._wakeups.wake(colony, lane, new, taken)
         if steps.has_news:

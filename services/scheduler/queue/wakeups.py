@@ -271,6 +271,11 @@ class Wakeups:
         if (crowd := self._crowds.get(colony)) is not None:
             crowd.wake_all()
 
+    def wake_everyone(self) -> None:
+        """Everyone who waits in this replica looks once."""
+        for crowd in self._crowds.values():
+            crowd.wake_all()
+
     def is_here(self, colony: str, executor_id: str) -> bool:
         """Whether an executor waits in this replica."""
         crowd = self._crowds.get(colony)

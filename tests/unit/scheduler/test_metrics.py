@@ -25,7 +25,7 @@ def parts(**counts: int) -> Any:
         return made
 
     return Measured(
-        submitting=cast(Any, SimpleNamespace(group=group("submit"))),
+        submitting=cast(Any, SimpleNamespace(group=group("submit"), large=group("large"))),
         dispatching=cast(
             Any, SimpleNamespace(group=group("assign"), assigned=counts.get("assigned", 0), undone=counts.get("undone", 0))
         ),
@@ -73,6 +73,7 @@ def read(collector: SchedulerCollector, name: str, **labels: str) -> float | Non
         (TimerKind.EXEC, "deadlines_total", {"due": "max_exec_time"}),
         (TimerKind.WAIT, "deadlines_total", {"due": "max_wait_time"}),
         ("submit_batches", "batches_total", {"group": "submit"}),
+        ("large_batches", "batches_total", {"group": "submit"}),
         ("assign_batches", "batches_total", {"group": "assign"}),
         ("plain_batches", "batches_total", {"group": "close"}),
         ("other_batches", "batches_total", {"group": "close"}),

@@ -1,8 +1,9 @@
 """The queue in Redis: what is ready, what is leased, what is due. Everything here can be rebuilt from the tables."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -85,9 +86,7 @@ class Queue(Epoch, Replicas):
         """
         until = self._now_ms() + CLAIM_MS
         offer = executor.offer or NO_OFFER
-        if colony not in self._timed:
-            await self._commands.execute("SADD", keys.TIMED, colony)
-            self._timed.add(colony)
+        self._note_timed(colony)
         full, *members = await self._claim(
             _claim_keys(colony, executor), [keys.prefix(colony), executor.identity, offer, at_most, in_flight, until]
         )
@@ -312,20 +311,29 @@ class Queue(Epoch, Replicas):
             await self._redis.srem(keys.TIMED, colony)
         self._timed.discard(colony)
 
+    def _note_timed(self, colony: str) -> None:
+        """Posts that a colony has timers, before the script that sets them. Nobody waits for it, so that whoever asks the queue
+        from here on is answered after the script; if it fails it is posted again with the next.
+        """
+        if colony in self._timed:
+            return
+
+        def noted(answer: "asyncio.Future[Any]") -> None:
+            if not answer.cancelled() and answer.exception() is None:
+                self._timed.add(colony)
+
+        self._commands.post("SADD", keys.TIMED, colony).add_done_callback(noted)
+
     async def _run_steps(self, colony: str, steps: Steps) -> list[str]:
         lanes = steps.lanes()
         absorbed = self._wakeups.absorbable(colony, lanes)
         arguments = steps.arguments(absorbed)
         if not arguments:
             return []
-        # Not awaited before the steps are posted: who asks the queue from here on is answered after them.
-        noted = self._commands.post("SADD", keys.TIMED, colony) if colony not in self._timed else None
+        self._note_timed(colony)
         grown, unknown = await self._settle(
             [keys.timers(colony)], [keys.prefix(colony), colony, self._wakeups.replica, *arguments]
         )
-        if noted is not None:
-            await noted
-            self._timed.add(colony)
         for (lane, _), new, taken in zip(lanes, grown, absorbed, strict=True):
             self._wakeups.wake(colony, lane, new, taken)
         if steps.has_news:

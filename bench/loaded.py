@@ -64,7 +64,7 @@ def submit_batch(run: Run) -> Samples:
 
 
 def idle(run: Run) -> Samples:
-    """Begin of a submit until an executor that waited in a long poll has the process, nothing else going on."""
+    """Begin of a submit until an executor with an open stream has the process, nothing else going on."""
     colony = run.stack.colony("idle", workers=1)
     count, repetitions = run.effort.idle_submits, run.effort.repetitions
     waiting: list[Load[int, dict[str, float]]] = [IdleExecutor(colony.door, colony.workers[0].key.hex)]

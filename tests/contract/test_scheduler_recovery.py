@@ -178,6 +178,25 @@ async def test_a_watermark_stays_before_the_oldest_step_that_is_under_way(pair: 
     assert steps.idle
 
 
+async def test_what_is_in_doubt_keeps_the_watermark_before_the_step_that_left_it(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the step took to learn that it could not tell, and whatever was in doubt before."""
+    steps = pair.dying.steps
+    pair.world.clock.advance(seconds=100)
+    with steps.under_way():
+        entered = await pair.world.enter(spec(), workflow=False, at=pair.now)
+        pair.world.clock.advance(seconds=40)
+        async with away(pair.dying, monkeypatch):
+            with steps.under_way():
+                other = await pair.world.enter(spec(), workflow=False, at=pair.now)
+                await pair.dying.aftermath.changed(COLONY, other.changes)
+            await pair.dying.aftermath.changed(COLONY, entered.changes)
+    await pair.dying.recovery.beat()
+    await pair.dies()
+    assert set(await pair.living.claim()) == {*entered.process_ids, *other.process_ids}
+
+
 async def test_one_that_comes_back_is_not_looked_after_again(pair: Pair) -> None:
     await pair.dies()
     await pair.dying.recovery.beat()

@@ -18,7 +18,6 @@ class Steps:
     def __init__(self, clock: Clock) -> None:
         self.replica = uuid4().hex
         self._clock = clock
-        # In the order in which they began: the first is the oldest.
         self._begun: dict[object, int] = {}
 
     def _now_ms(self) -> int:
@@ -39,6 +38,10 @@ class Steps:
         self._begun[token] = self._now_ms()
         return token
 
+    def predate(self, token: object) -> None:
+        """From now on this step counts as begun no later than any under way: it is to see to what one of these leaves."""
+        self._begun[token] = self.watermark_ms()
+
     def end(self, token: object) -> None:
         """The queue was told."""
         del self._begun[token]
@@ -50,4 +53,4 @@ class Steps:
 
     def watermark_ms(self) -> int:
         """All that was begun before this moment was told (unix ms)."""
-        return min(next(iter(self._begun.values()), self._now_ms()), self._now_ms())
+        return min([self._now_ms(), *self._begun.values()])

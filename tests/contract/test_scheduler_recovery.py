@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -233,18 +234,20 @@ async def stopped(works: Works) -> None:
 
 
 @asynccontextmanager
-async def away(works: Works, monkeypatch: pytest.MonkeyPatch, *methods: str) -> AsyncIterator[None]:
-    """Redis does not answer."""
+async def away(works: Works, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
+    """Redis does not answer. What was asked of it."""
+    asked: list[str] = []
 
-    async def refused(*_: Any, **__: Any) -> None:
+    async def refused(method: str, *_: Any, **__: Any) -> None:
+        asked.append(method)
         msg = "redis is out of reach"
         raise Unavailable(msg, reason="QUEUE_UNAVAILABLE")
 
     with monkeypatch.context() as patch:
         patch.setattr(aftermath_module, "RETRY_S", 0.01)
-        for method in methods or ("apply", "accord", "announce", "invalidate"):
-            patch.setattr(works.queue, method, refused)
-        yield
+        for method in ("apply", "accord", "announce", "invalidate"):
+            patch.setattr(works.queue, method, partial(refused, method))
+        yield asked
 
 
 async def test_what_could_not_be_told_is_told_when_the_queue_is_back(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,13 +257,17 @@ async def test_what_could_not_be_told_is_told_when_the_queue_is_back(works: Work
     assert await works.heartbeat(held)
     settling = asyncio.create_task(works.aftermath.run())
     try:
-        async with away(works, monkeypatch):
+        async with away(works, monkeypatch) as asked:
+
+            async def has_tried_again() -> bool:
+                return asked.count("accord") >= 3
+
             entered = await world.enter(spec("a"), spec("b", "a"))
             await works.aftermath.changed(COLONY, entered.changes)
             changes, _ = await world.close(held, success(b"1"))
             await works.aftermath.changed(COLONY, changes)
             # It tries, and does not lose what it tried with.
-            await asyncio.sleep(0.05)
+            await eventually(has_tried_again)
             assert not works.steps.idle
             mark = works.steps.watermark_ms()
             world.clock.advance(seconds=5)

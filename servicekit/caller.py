@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from servicekit.failures import PermissionDenied
+from servicekit.signature import Signed
 
 
 class Role(StrEnum):
@@ -35,6 +36,7 @@ class Member:
 class Caller:
     """The signer of the call in hand.
 
+    `identity` is what the member is known by in its colony (for all others, the identity of the key), `call` what it signed.
     `name` is the member's name in `colony`, a service's name, or empty. `account` is the member on whose account the call acts:
     the caller itself, or whom a service acts for. `owns_all` says that the policy let the caller in by role; if not, it was by
     relation, and what is acted on must be the caller's own.
@@ -46,6 +48,7 @@ class Caller:
     name: str
     account: Member
     owns_all: bool
+    call: Signed
 
     def require_own(self, initiator: str) -> None:
         """Refuses to act on what belongs to another member, for callers whom only the relation lets in.

@@ -110,7 +110,7 @@ class Gate:
         if method in self._policy.replay_safe:
             first = await self._claimed_if_possible(method, signed)
         else:
-            first = await self._nonces.claim(signed.identity, signed.nonce)
+            first = await self._nonces.claim(signed.key, signed.nonce)
         if not first:
             msg = "this signed call was made before; each needs a nonce of its own"
             raise Unauthenticated(msg, reason="SIGNATURE_REPLAYED")
@@ -120,12 +120,12 @@ class Gate:
         """False only for what is known to be a replay. The policy says why that is enough for some methods."""
         try:
             async with asyncio.timeout(REPLAY_SAFE_WAIT_S):
-                return await self._nonces.claim(signed.identity, signed.nonce)
+                return await self._nonces.claim(signed.key, signed.nonce)
         except (Unavailable, TimeoutError):
             metrics.UNCLAIMED.labels(method).inc()
             return True
 
-    async def admit(self, method: str, identity: str, envelope: Envelope) -> Caller:
+    async def admit(self, method: str, signed: Signed, envelope: Envelope) -> Caller:
         """The caller, if the policy lets it make this request.
 
         Raises:
@@ -136,6 +136,7 @@ class Gate:
         if rule is None:
             msg = "this method is not in the policy"
             raise PermissionDenied(msg, reason="NOT_IN_POLICY")
+        identity = signed.key
         colony = envelope.colony or ""
         role, name = self._roles.get(identity, _NOBODY)
         owns_all = rule.grants_role(role, name)
@@ -153,7 +154,7 @@ class Gate:
         elif envelope.on_behalf_of:
             msg = "only services act on behalf of others"
             raise PermissionDenied(msg, reason="ON_BEHALF_NOT_ALLOWED")
-        return Caller(identity, colony, role, name, account, owns_all)
+        return Caller(identity, colony, role, name, account, owns_all, signed)
 
     async def _as_member(self, rule: Rule, colony: str, identity: str) -> tuple[Role, str, bool]:
         member = await self._members.get(colony, identity)
@@ -237,7 +238,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
     ) -> tuple[Envelope, Caller]:
         signed = await self._gate.authenticate(method, headers, body)
         envelope = request_type.envelope(body)
-        caller = await self._gate.admit(method, signed.identity, envelope)
+        caller = await self._gate.admit(method, signed, envelope)
         set_current(caller)
         return envelope, caller
 
@@ -300,7 +301,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
                         changed.clear()
                         if cut.done():
                             cut = asyncio.ensure_future(changed.wait())
-                        await self._gate.admit(method, caller.identity, envelope)
+                        await self._gate.admit(method, caller.call, envelope)
                         continue
                     response = following.result()
                     following = None

@@ -40,11 +40,18 @@ _SMALL_ORDER = frozenset({0, 1, _Y_OF_ORDER_8, _PRIME - _Y_OF_ORDER_8, _PRIME - 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What a good signature shows. The nonce has yet to be claimed."""
+    """A call that its caller signed: whose key it was, and all that proves it. The nonce has yet to be claimed.
 
-    identity: str
-    nonce: str
+    `key` is the key's identity; `nonce` and `signature` are hex as in the metadata; `body` is the request as it was sent.
+    """
+
+    key: str
+    method: str
+    public_key: str
     time_ms: int
+    nonce: str
+    signature: str
+    body: bytes
 
 
 @lru_cache(maxsize=10_000)
@@ -103,7 +110,7 @@ def check_call(headers: Mapping[str, str], *, method: str, audience: str, body: 
     if identity is None:
         msg = "the signature does not fit this call, its key and this cluster"
         raise Unauthenticated(msg, reason="SIGNATURE_INVALID")
-    return Signed(identity, nonce, time_ms)
+    return Signed(identity, method, key, time_ms, nonce, signature, body)
 
 
 @dataclass(frozen=True, slots=True)

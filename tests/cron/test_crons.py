@@ -17,6 +17,7 @@ from servicekit.failures import (
     Unavailable,
     Violation,
 )
+from servicekit.signature import Signed
 from services.cron.domain.cron import NewCron, run_digest, run_request_id
 from services.cron.domain.crons import Crons
 from services.cron.domain.ports import ON_BEHALF_REVOKED
@@ -32,7 +33,8 @@ NEW = NewCron("nightly", Interval(60_000), b"\x12\x01w")
 
 def member(number: int, *, colony: str = "dev", owns_all: bool = False) -> Caller:
     identity = f"{number:064x}"
-    return Caller(identity, colony, Role.USER, f"m{number}", Member(identity, Role.USER, f"m{number}"), owns_all)
+    call = Signed(identity, "/test/Call", "", 0, "", "", b"")
+    return Caller(identity, colony, Role.USER, f"m{number}", Member(identity, Role.USER, f"m{number}"), owns_all, call)
 
 
 ALICE, BOB, OWNER = member(1), member(2), member(3, owns_all=True)

@@ -36,7 +36,7 @@ def signed(*, method: str = METHOD, audience: str = AUDIENCE, time: str = str(NO
 
 def check(headers: dict[str, str], *, body: bytes = BODY, now_ms: int = NOW_MS) -> str:
     """The identity, or a failure."""
-    return check_call(headers, method=METHOD, audience=AUDIENCE, body=body, now_ms=now_ms).identity
+    return check_call(headers, method=METHOD, audience=AUDIENCE, body=body, now_ms=now_ms).key
 
 
 def reason_of(headers: dict[str, str], *, body: bytes = BODY, now_ms: int = NOW_MS) -> str:

@@ -54,7 +54,7 @@ def test_services_check_calls_as_the_vectors_say(vector: dict[str, Any]) -> None
             audience=server["audience"],
             body=bytes.fromhex(server["body_hex"]),
             now_ms=server["now_ms"],
-        ).identity
+        ).key
 
     if "identity" in expected:
         assert check() == expected["identity"]

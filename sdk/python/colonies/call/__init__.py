@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/call: see the comments there."""

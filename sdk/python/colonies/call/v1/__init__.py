@@ -1,0 +1,1 @@
+"""Generated from protos/colonies/call/v1: see the comments there."""

@@ -42,7 +42,8 @@ _SMALL_ORDER = frozenset({0, 1, _Y_OF_ORDER_8, _PRIME - _Y_OF_ORDER_8, _PRIME - 
 class Signed:
     """A call that its caller signed: whose key it was, and all that proves it. The nonce has yet to be claimed.
 
-    `key` is the key's identity; `nonce` and `signature` are hex as in the metadata; `body` is the request as it was sent.
+    `key` is the key's identity; `nonce` and `signature` are hex as in the metadata; `body` is the request as it was sent, and
+    `text` what the signature is over.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Signed:
     nonce: str
     signature: str
     body: bytes
+    text: bytes
 
 
 @lru_cache(maxsize=10_000)
@@ -110,7 +112,7 @@ def check_call(headers: Mapping[str, str], *, method: str, audience: str, body: 
     if identity is None:
         msg = "the signature does not fit this call, its key and this cluster"
         raise Unauthenticated(msg, reason="SIGNATURE_INVALID")
-    return Signed(identity, method, key, time_ms, nonce, signature, body)
+    return Signed(identity, method, key, time_ms, nonce, signature, body, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ NEW = NewCron("nightly", Interval(60_000), b"\x12\x01w")
 
 def member(number: int, *, colony: str = "dev", owns_all: bool = False) -> Caller:
     identity = f"{number:064x}"
-    call = Signed(identity, "/test/Call", "", 0, "", "", b"")
+    call = Signed(identity, "/test/Call", "", 0, "", "", b"", b"")
     return Caller(identity, colony, Role.USER, f"m{number}", Member(identity, Role.USER, f"m{number}"), owns_all, call)
 
 

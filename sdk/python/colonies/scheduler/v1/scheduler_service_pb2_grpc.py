@@ -4,6 +4,7 @@
 import grpc
 import warnings
 
+from colonies.scheduler.v1 import audit_pb2 as colonies_dot_scheduler_dot_v1_dot_audit__pb2
 from colonies.scheduler.v1 import channel_pb2 as colonies_dot_scheduler_dot_v1_dot_channel__pb2
 from colonies.scheduler.v1 import controls_pb2 as colonies_dot_scheduler_dot_v1_dot_controls__pb2
 from colonies.scheduler.v1 import explain_pb2 as colonies_dot_scheduler_dot_v1_dot_explain__pb2
@@ -204,6 +205,11 @@ class SchedulerServiceStub:
                 '/colonies.scheduler.v1.SchedulerService/GetStatistics',
                 request_serializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsRequest.SerializeToString,
                 response_deserializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsResponse.FromString,
+                _registered_method=True)
+        self.ExportAudit = channel.unary_stream(
+                '/colonies.scheduler.v1.SchedulerService/ExportAudit',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_audit__pb2.ExportAuditRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_audit__pb2.ExportAuditResponse.FromString,
                 _registered_method=True)
 
 
@@ -554,6 +560,21 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportAudit(self, request, context):
+        """The audit file of the colony's processes: every transition, chained by hash, with the signed calls that asked for it, sealed
+        with the scheduler's signature. `colonies audit verify` checks it without any server (docs/audit.md). For the colony's owner
+        and its users.
+
+        The stream ends with the seal; one that ends before is no audit file: begin anew. Each process is as it was at one moment.
+
+        Errors:
+        * FAILED_PRECONDITION: this server keeps no receipts.
+        * NOT_FOUND: no such process or workflow in this colony.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -716,6 +737,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.GetStatistics,
                     request_deserializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsRequest.FromString,
                     response_serializer=colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsResponse.SerializeToString,
+            ),
+            'ExportAudit': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAudit,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_audit__pb2.ExportAuditRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_audit__pb2.ExportAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1589,6 +1615,33 @@ class SchedulerService:
             '/colonies.scheduler.v1.SchedulerService/GetStatistics',
             colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsRequest.SerializeToString,
             colonies_dot_scheduler_dot_v1_dot_controls__pb2.GetStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/ExportAudit',
+            colonies_dot_scheduler_dot_v1_dot_audit__pb2.ExportAuditRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_audit__pb2.ExportAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from colonies.scheduler.v1 import audit_pb2 as _audit_pb2
 from colonies.scheduler.v1 import channel_pb2 as _channel_pb2
 from colonies.scheduler.v1 import controls_pb2 as _controls_pb2
 from colonies.scheduler.v1 import explain_pb2 as _explain_pb2
@@ -248,6 +249,17 @@ class SchedulerServiceStub:
     """
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_controls_pb2.GetStatisticsRequest, _controls_pb2.GetStatisticsResponse]
     """Counts, rates, wait and run times of a colony, at most some seconds old, at a cost that does not depend on their number."""
+    ExportAudit: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportAuditRequest, _audit_pb2.ExportAuditResponse]
+    """The audit file of the colony's processes: every transition, chained by hash, with the signed calls that asked for it, sealed
+    with the scheduler's signature. `colonies audit verify` checks it without any server (docs/audit.md). For the colony's owner
+    and its users.
+
+    The stream ends with the seal; one that ends before is no audit file: begin anew. Each process is as it was at one moment.
+
+    Errors:
+      * FAILED_PRECONDITION: this server keeps no receipts.
+      * NOT_FOUND: no such process or workflow in this colony.
+    """
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
@@ -465,6 +477,17 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """
     GetStatistics: _aio.UnaryUnaryMultiCallable[_controls_pb2.GetStatisticsRequest, _controls_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Counts, rates, wait and run times of a colony, at most some seconds old, at a cost that does not depend on their number."""
+    ExportAudit: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportAuditRequest, _audit_pb2.ExportAuditResponse]  # type: ignore[assignment]
+    """The audit file of the colony's processes: every transition, chained by hash, with the signed calls that asked for it, sealed
+    with the scheduler's signature. `colonies audit verify` checks it without any server (docs/audit.md). For the colony's owner
+    and its users.
+
+    The stream ends with the seal; one that ends before is no audit file: begin anew. Each process is as it was at one moment.
+
+    Errors:
+      * FAILED_PRECONDITION: this server keeps no receipts.
+      * NOT_FOUND: no such process or workflow in this colony.
+    """
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Processes, their attempts and workflows: from submit to close.
@@ -871,5 +894,22 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_controls_pb2.GetStatisticsResponse, _abc.Awaitable[_controls_pb2.GetStatisticsResponse]]:
         """Counts, rates, wait and run times of a colony, at most some seconds old, at a cost that does not depend on their number."""
+
+    @_abc_1.abstractmethod
+    def ExportAudit(
+        self,
+        request: _audit_pb2.ExportAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.ExportAuditResponse], _abc.AsyncIterator[_audit_pb2.ExportAuditResponse]]:
+        """The audit file of the colony's processes: every transition, chained by hash, with the signed calls that asked for it, sealed
+        with the scheduler's signature. `colonies audit verify` checks it without any server (docs/audit.md). For the colony's owner
+        and its users.
+
+        The stream ends with the seal; one that ends before is no audit file: begin anew. Each process is as it was at one moment.
+
+        Errors:
+          * FAILED_PRECONDITION: this server keeps no receipts.
+          * NOT_FOUND: no such process or workflow in this colony.
+        """
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

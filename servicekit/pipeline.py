@@ -44,7 +44,7 @@ from servicekit.failures import (
 )
 from servicekit.nonces import Nonces
 from servicekit.policy import Policy, Rule
-from servicekit.signature import Signed, check_call
+from servicekit.signature import Signed, check_call, headers_of
 from servicekit.status import CODES, abort
 
 log = structlog.get_logger()
@@ -335,7 +335,7 @@ class _Observation:
 
     def __init__(self, meters: _Meters, context: Context) -> None:
         # Binary headers are bytes; none of them is ours.
-        self.headers: dict[str, str] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
+        self.headers = headers_of(context.invocation_metadata() or ())  # type: ignore[arg-type]
         self._meters = meters
         self._request_id = ""
         self._code = _OK
@@ -386,6 +386,10 @@ class _Observation:
 
     async def crash(self, context: Context, error: Exception) -> None:
         """Ends the call after a defect of ours: the log has the trace, the caller the id to find it by."""
+        if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
+            # Generated code says so of a method that is in the contract and not in this server.
+            self._code, self._reason = grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED"
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not have this method")
         self._code, self._reason = grpc.StatusCode.INTERNAL, type(error).__name__
         log.error("defect", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error; the log has it under request id {self.request_id}")

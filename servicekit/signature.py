@@ -1,7 +1,7 @@
 """Checks who signed a call, and when. The scheme is specified in protos/vectors/README.md."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,6 +73,15 @@ def _signer(public_key: bytes, signature: bytes, text: bytes) -> str | None:
     except (InvalidSignature, ValueError):
         return None
     return identity
+
+
+def headers_of(metadata: Collection[tuple[str, str]]) -> dict[str, str]:
+    """A call's metadata by name. An entry of the signature that is there twice is malformed: which one would count?"""
+    headers = dict(metadata)
+    if len(headers) != len(metadata):
+        names = [name for name, _ in metadata]
+        headers.update({name: "" for name in _FORMATS if names.count(name) > 1})
+    return headers
 
 
 def _malformed(headers: Mapping[str, str]) -> Unauthenticated:

@@ -54,7 +54,7 @@ status: $(VENV)/.server ## Show what runs
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, under ten minutes
-	$(BIN)/python -m pytest -q -m 'not fault and not model'
+	$(BIN)/python -m pytest -q -m 'not fault and not model and not fuzz'
 
 .PHONY: test-fault
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes
@@ -63,6 +63,10 @@ test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real pro
 .PHONY: test-model
 test-model: $(VENV)/.dev ## Run ten thousand random steps of the scheduler against its model
 	$(BIN)/python -m pytest -q -m model
+
+.PHONY: test-fuzz
+test-fuzz: $(VENV)/.dev ## Send ten thousand requests of raw bytes to each method
+	$(BIN)/python -m pytest -q -m fuzz
 
 .PHONY: lint
 lint: $(VENV)/.dev node_modules/.stamp ## Ruff, strict mypy, import-linter, buf, stub drift

@@ -83,7 +83,7 @@ NOWHERE = Place(
 )
 
 
-async def furnish(cluster: Cluster, template: Place) -> Place:
+async def furnish(cluster: Cluster, template: Place, *, executor_type: str = "cli") -> Place:
     """Brings a place about: members, a workflow whose first process runs with a log, attributes, messages, and the rest."""
     place = Place(template.colony, template.keys, template.names)
     owner, user, worker = (place.keys[role] for role in ("colony_owner", "user", "executor"))
@@ -102,17 +102,20 @@ async def furnish(cluster: Cluster, template: Place) -> Place:
         schedule = cron_pb.Schedule(interval_ms=86_400_000)
         cron = cron_pb.AddCronRequest(**named, name=place.names["cron"], schedule=schedule, workflow=workflow)
         await cluster.stub(CronServiceStub, user).AddCron(cron)
-    await run_one(cluster, place)
+    await run_one(cluster, place, executor_type=executor_type)
     return place
 
 
-async def run_one(cluster: Cluster, place: Place) -> None:
+async def run_one(cluster: Cluster, place: Place, *, executor_type: str = "cli") -> None:
     """Submits a workflow and has its first process running, with something of everything; the place names it from now on."""
     user = cluster.stub(SchedulerServiceStub, place.keys["user"])
     worker = cluster.stub(SchedulerServiceStub, place.keys["executor"])
     named: dict[str, Any] = {"colony_name": place.colony}
     node = place.names["node"]
-    nodes = [spec(node, channels=[CHANNEL], priority=-next(_numbers), max_retries=3), spec(f"{node}-child", node)]
+    nodes = [
+        spec(node, channels=[CHANNEL], max_retries=3, executor_type=executor_type),
+        spec(f"{node}-child", node, executor_type="nobody"),
+    ]
     submit = pb.SubmitWorkflowRequest(
         **named, request_id=f"furnish-{next(_numbers)}", workflow=spec_pb2.WorkflowSpec(nodes=nodes)
     )

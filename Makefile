@@ -79,8 +79,13 @@ lint: $(VENV)/.dev node_modules/.stamp ## Ruff, strict mypy, import-linter, buf,
 	$(BIN)/python tools/gen.py --check
 	$(BIN)/python -m deploy.envoy.render --check
 
+.PHONY: scan
+scan: $(VENV)/.dev ## Look for secrets in the sources, and for advisories against what they depend on
+	$(BIN)/python -m tools.scan_secrets
+	$(BIN)/python -m tools.audit_deps
+
 .PHONY: verify
-verify: lint test ## Everything that must be green before a change lands
+verify: lint scan test ## Everything that must be green before a change lands
 
 .PHONY: gen
 gen: $(VENV)/.dev ## Generate the Python stubs and the front door's compose file

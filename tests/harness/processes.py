@@ -1,6 +1,7 @@
 """Services as processes of their own, for tests that look at them from outside: memory, logs, command lines, death."""
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from deploy.local.ports import free_port
 from tests.harness.cluster import START_S, Cluster
 
 LOOPBACK = "127.0.0.1"
+_numbers = itertools.count(1)
 
 
 def environment_of(settings: Mapping[str, object]) -> dict[str, str]:
@@ -31,9 +33,10 @@ def environment_of(settings: Mapping[str, object]) -> dict[str, str]:
 class RunningProcess:
     """One service process."""
 
-    def __init__(self, name: str, listen: str, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, listen: str, metrics: str, log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.address = listen
+        self.metrics = metrics
         self.log = log
         with log.open("ab") as output:
             command = [sys.executable, "-m", f"services.{name}"]
@@ -108,5 +111,7 @@ class ProcessCluster(Cluster):
             **self._settings.get(name, {}),
             **changes,
         }
-        number = len(self.replicas.get(name, []))
-        return RunningProcess(name, listen, self._directory / f"{name}-{number}.log", environment_of(settings))
+        number = next(_numbers)
+        return RunningProcess(
+            name, str(settings["listen"]), metrics, self._directory / f"{name}-{number}.log", environment_of(settings)
+        )

@@ -140,15 +140,15 @@ class Rotation:
 
     audience: str
     colony: str
-    old_key: str
+    old: str
 
     def text(self, time_ms: int) -> bytes:
         """What it signs."""
-        return rotate_text(audience=self.audience, colony=self.colony, old_key=self.old_key, time_ms=time_ms)
+        return rotate_text(audience=self.audience, colony=self.colony, old=self.old, time_ms=time_ms)
 
     def __str__(self) -> str:
         where = f"in colony {self.colony!r} of" if self.colony else "in"
-        return f"that it takes over from the key {self.old_key} {where} this cluster"
+        return f"that it takes over from the key {self.old} {where} this cluster"
 
 
 def _check_proof(

@@ -57,16 +57,13 @@ def encoded(point: Point) -> bytes:
     return (y | (x & 1) * _SIGN).to_bytes(32, "little")
 
 
-def odd_encodings() -> list[tuple[str, bytes]]:
-    """Encodings that are not the one of their point: y not below the prime, or a sign where x is 0.
-
-    There are no others. Each stands under a name.
-    """
-    above = [(f"y_{rest}_above", y, rest) for rest in range(19) for y in (rest,) if point_at(y) is not None]
-    found = [(name, (PRIME + rest).to_bytes(32, "little")) for name, _y, rest in above]
-    found += [(f"{name}_signed", (PRIME + rest + _SIGN).to_bytes(32, "little")) for name, _y, rest in above]
-    found += [("x_0_signed", (1 + _SIGN).to_bytes(32, "little")), ("minus_1_signed", (PRIME - 1 + _SIGN).to_bytes(32, "little"))]
-    return found
+def second_encodings(point: Point) -> list[bytes]:
+    """The other ways to write a point: y not below the prime, or a sign where x is 0. Most points have none."""
+    x, y = point
+    signs = (0, _SIGN) if x == 0 else ((x & 1) * _SIGN,)
+    heights = (y, y + PRIME) if y < 2**255 - PRIME else (y,)
+    every = [(height | sign).to_bytes(32, "little") for height in heights for sign in signs]
+    return [encoding for encoding in every if encoding != encoded(point)]
 
 
 def _base() -> Point:
@@ -90,10 +87,9 @@ BASE = _base()
 TORSION = _torsion()
 
 
-def hash_of(r: bytes, a: bytes, text: bytes, *, reduced: bool = True) -> int:
-    """The number k."""
-    k = int.from_bytes(hashlib.sha512(r + a + text).digest(), "little")
-    return k % ORDER if reduced else k
+def hash_of(r: bytes, a: bytes, text: bytes) -> int:
+    """The number k, reduced."""
+    return int.from_bytes(hashlib.sha512(r + a + text).digest(), "little") % ORDER
 
 
 def secret_of(seed: bytes) -> int:
@@ -102,14 +98,6 @@ def secret_of(seed: bytes) -> int:
     return number & ((1 << 254) - 8) | 1 << 254
 
 
-def fits(key: Point, a: bytes, r: bytes, s: int, text: bytes, *, cofactor: int = 1, reduced: bool = True) -> bool:
-    """Whether an encoding of R is what the equation asks for, with the cofactor or without it."""
-    k = hash_of(r, a, text, reduced=reduced)
-    wanted = add(times(s, BASE), negative(times(k, key)))
-    y = int.from_bytes(r, "little") % _SIGN % PRIME
-    given = point_at(y)
-    if given is None:
-        return False
-    if given[0] & 1 != r[31] >> 7:
-        given = negative(given)
-    return times(cofactor, given) == times(cofactor, wanted)
+def signature(r: bytes, s: int) -> bytes:
+    """Its 64 bytes."""
+    return r + s.to_bytes(32, "little")

@@ -60,19 +60,19 @@ def join_text(*, audience: str, colony: str, role: str, name: str, time_ms: int)
     return _text(JOIN_PREFIX, audience, colony, role, name, time_ms)
 
 
-def rotate_text(*, audience: str, colony: str, old_key: str, time_ms: int) -> bytes:
+def rotate_text(*, audience: str, colony: str, old: str, time_ms: int) -> bytes:
     """What a new key signs to take over from an old one.
 
     Args:
         audience: cluster id.
         colony: the member's colony; empty for the server owner and for services.
-        old_key: identity of the old key.
+        old: identity of the old key.
         time_ms: unix milliseconds.
 
     Raises:
         ValueError: a value holds a line feed.
     """
-    return _text(ROTATE_PREFIX, audience, colony, old_key, time_ms)
+    return _text(ROTATE_PREFIX, audience, colony, old, time_ms)
 
 
 def call_digest(text: bytes, public_key: bytes, signature: bytes) -> str:

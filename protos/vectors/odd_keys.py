@@ -7,8 +7,8 @@ from itertools import count
 import edwards25519 as curve
 from texts import ALICE
 
-# Makes a signature that is right but for one thing; None where this text allows none.
-Forger = Callable[[bytes], bytes | None]
+# Makes a signature of a text that is right but for one thing.
+Forger = Callable[[bytes], bytes]
 
 _SECRET = curve.secret_of(ALICE.seed)
 _KEY = curve.times(_SECRET, curve.BASE)
@@ -24,15 +24,15 @@ def small_keys() -> Iterator[tuple[str, bytes]]:
 
 
 def under_small_key(key: bytes) -> Forger:
-    """Anybody's signature, with S = 0: plain Ed25519 takes it."""
+    """Anybody's signature, wrong in nothing but its key: R is S times the base point, and k times the key is nothing."""
     point = next(point for point in curve.TORSION if key in {curve.encoded(point), *curve.second_encodings(point)})
 
-    def forge(text: bytes) -> bytes | None:
-        for r in curve.TORSION:
-            encoding = curve.encoded(r)
-            if curve.add(r, curve.times(curve.hash_of(encoding, key, text), point)) == curve.NEUTRAL:
-                return curve.signature(encoding, 0)
-        return None
+    def forge(text: bytes) -> bytes:
+        for secret in count(1):
+            r = curve.encoded(curve.times(secret, curve.BASE))
+            if curve.times(curve.hash_of(r, key, text), point) == curve.NEUTRAL:
+                return curve.signature(r, secret)
+        raise AssertionError
 
     return forge
 

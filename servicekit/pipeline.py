@@ -43,7 +43,7 @@ from servicekit.failures import (
 )
 from servicekit.nonces import Nonces
 from servicekit.policy import Policy, Rule
-from servicekit.signature import Signed, check_call
+from servicekit.signature import Signed, check_call, headers_of
 from servicekit.status import CODES, abort
 
 log = structlog.get_logger()
@@ -345,8 +345,7 @@ class _Observation:
     __slots__ = ("_begin", "_code", "_meters", "_reason", "_request_id", "headers")
 
     def __init__(self, meters: _Meters, context: Context) -> None:
-        # Binary headers are bytes; none of them is ours.
-        self.headers: dict[str, str] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
+        self.headers = headers_of(context.invocation_metadata() or ())
         self._meters = meters
         self._request_id = ""
         self._code = _OK

@@ -26,6 +26,15 @@ ROTATE_PREFIX = "colonies-rotate-v1"
 NONCE_BYTES = 16
 
 
+def _text(*values: str | int) -> bytes:
+    """Values as the lines of a text that is signed: each ended by one line feed."""
+    text = "".join([f"{value}\n" for value in values])
+    if text.count("\n") != len(values):
+        msg = "no value of a signed text may hold a line feed: it would read as two"
+        raise ValueError(msg)
+    return text.encode()
+
+
 def call_text(*, method: str, audience: str, time_ms: int, nonce: str, body: bytes) -> bytes:
     """What the caller of an RPC signs.
 
@@ -35,19 +44,40 @@ def call_text(*, method: str, audience: str, time_ms: int, nonce: str, body: byt
         time_ms: unix milliseconds.
         nonce: 32 lower-case hex digits.
         body: the request message as it goes over the wire.
+
+    Raises:
+        ValueError: a value holds a line feed.
     """
-    digest = hashlib.sha256(body).hexdigest()
-    return f"{CALL_PREFIX}\n{method}\n{audience}\n{time_ms}\n{nonce}\n{digest}\n".encode()
+    return _text(CALL_PREFIX, method, audience, time_ms, nonce, hashlib.sha256(body).hexdigest())
 
 
 def join_text(*, audience: str, colony: str, role: str, name: str, time_ms: int) -> bytes:
-    """What a new identity signs to agree to a membership; role is "colony_owner" or "user"."""
-    return f"{JOIN_PREFIX}\n{audience}\n{colony}\n{role}\n{name}\n{time_ms}\n".encode()
+    """What a new identity signs to agree to a membership; role is "colony_owner" or "user".
+
+    Raises:
+        ValueError: a value holds a line feed.
+    """
+    return _text(JOIN_PREFIX, audience, colony, role, name, time_ms)
 
 
 def rotate_text(*, audience: str, colony: str, old: str, time_ms: int) -> bytes:
-    """What a new key signs to take the place of the key with the identity `old`; colony is empty outside of colonies."""
-    return f"{ROTATE_PREFIX}\n{audience}\n{colony}\n{old}\n{time_ms}\n".encode()
+    """What a new key signs to take over from an old one.
+
+    Args:
+        audience: cluster id.
+        colony: the member's colony; empty for the server owner and for services.
+        old: identity of the old key.
+        time_ms: unix milliseconds.
+
+    Raises:
+        ValueError: a value holds a line feed.
+    """
+    return _text(ROTATE_PREFIX, audience, colony, old, time_ms)
+
+
+def call_digest(text: bytes, public_key: bytes, signature: bytes) -> str:
+    """What a signed call is known by in receipts: 64 hex digits over its text, its raw public key and its signature."""
+    return hashlib.sha256(text + public_key + signature).hexdigest()
 
 
 def now_ms() -> int:

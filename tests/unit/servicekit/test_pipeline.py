@@ -210,3 +210,16 @@ async def test_an_unknown_method_is_unimplemented(world: World) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_an_entry_that_comes_twice_over_the_wire_is_malformed(world: World) -> None:
+    body = GET.SerializeToString()
+    call: Any = world.channel.unary_unary(f"{SERVICE}/GetProcess")
+    for name in ("colonies-public-key", "colonies-time", "colonies-nonce", "colonies-signature"):
+        headers = world.signer.headers(f"{SERVICE}/GetProcess", body)
+        twice = grpc.aio.Metadata(*headers, (name, dict(headers)[name]))
+        assert await reason_of(call(body, metadata=twice)) == "SIGNATURE_MALFORMED"
+        binary = grpc.aio.Metadata(*headers, (f"{name}-bin", b"\x00"), (f"{name}-bin", b"\x01"))
+        assert await reason_of(call(body, metadata=binary)) == "SIGNATURE_MALFORMED"
+        others = grpc.aio.Metadata(*headers, ("other", "1"), ("other", "2"), ("other-bin", b"1"), ("other-bin", b"2"))
+        assert await reason_of(call(body, metadata=others)) == ""

@@ -235,7 +235,7 @@ async def follow(follower: Replica, leader: Valkey) -> None:
     await follower.client.replicaof("127.0.0.1", leader.port)
 
     async def in_step() -> bool:
-        return (await follower.client.info("replication"))["master_link_status"] == "up"
+        return bool((await follower.client.info("replication"))["master_link_status"] == "up")
 
     await eventually(in_step, seconds=20)
 

@@ -27,7 +27,7 @@ import structlog
 
 from servicekit import logs, metrics
 from servicekit.bounds import IDENTITY, NAME, NAME_RULE, shown
-from servicekit.caller import MEMBER_ROLES, NO_COLONY, PRINCIPAL_ROLES, Caller, Member, Role, set_current
+from servicekit.caller import MEMBER_ROLES, NO_COLONY, Caller, Member, Role, set_current
 from servicekit.clock import NS_PER_MS, Clock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
@@ -41,6 +41,7 @@ from servicekit.failures import (
     Violation,
     stranger_denied,
 )
+from servicekit.members import KNOWN_AS
 from servicekit.nonces import Nonces
 from servicekit.policy import Policy, Rule
 from servicekit.signature import Signed, check_call
@@ -140,11 +141,10 @@ class Gate:
         return Caller(member.identity, colony, member.role, member.name, account, owns_all, signed, key_until_ns=until_ns)
 
     async def _granted(self, rule: Rule, colony: str | None, key: str) -> Member:
-        """Whose key this is, if the rule lets it in; looked for where it is most likely first."""
+        """Whose key this is, if the rule lets it in; looked for where it most likely is."""
         likely = key in self._principals or self._members.kept(NO_COLONY, key) is not None
         if likely and (principal := await self._principal(rule, key)):
             return principal
-        # A colony without a name is nobody's, but for what is asked of the principals themselves.
         if colony and NAME.match(colony) is not None:
             member = await self._members.get(colony, key)
             if member is not None:
@@ -174,7 +174,7 @@ class Gate:
         if NAME.match(colony) is None or IDENTITY.match(identity) is None:
             msg = f"must be the identity of a member of the request's colony; got {shown(identity)}"
             raise InvalidArgument([Violation("on_behalf_of", msg)])
-        member = await self._members.get(colony, identity)
+        member = await self._members.get(colony, KNOWN_AS + identity)
         if member is None or not rule.grants_role(member.role, ""):
             msg = "the member on whose behalf this call is made may not make it (any more)"
             raise PermissionDenied(msg, reason="ON_BEHALF_REVOKED")
@@ -183,9 +183,6 @@ class Gate:
     @contextmanager
     def watching(self, caller: Caller) -> Iterator[asyncio.Event]:
         """An event that is set when the place of the key that the caller signed with may have changed."""
-        if caller.role not in MEMBER_ROLES | PRINCIPAL_ROLES:
-            yield asyncio.Event()
-            return
         colony = caller.colony if caller.role in MEMBER_ROLES else NO_COLONY
         with self._members.watching(colony, caller.call.key) as event:
             yield event

@@ -81,6 +81,8 @@ class Process:
         self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._registrations: list[tuple[Callable[[Handlers], None], str]] = []
         self.readiness = Readiness()
+        # Set by serve().
+        self.members: Directory[Member] | None = None
         self.background("key file", self.key_file.run)
         stack.push_async_callback(self.redis.aclose)
 
@@ -127,6 +129,7 @@ class Process:
 
     async def serve(self, members: Directory[Member]) -> None:
         """Serves until told to end, then drains."""
+        self.members = members
         gate = Gate(
             audience=self.settings.cluster,
             clock=self.clock,

@@ -79,7 +79,7 @@ def rotate(
 
 def _key_path(profile: Profile, role: Role) -> Path:
     """The file of the key that signs in this role."""
-    if profile.key is not None and not getattr(profile, role.value):
+    if profile.key is not None and (role is Role.MEMBER or not getattr(profile, role.value)):
         msg = "the key is in COLONIES_KEY; put it into a file, and name that with --key-file"
         raise usage(msg)
     named = getattr(profile, role.value) or profile.key_file

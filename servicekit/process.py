@@ -18,7 +18,6 @@ from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from colonies.errors import KeyFileError
-from colonies.keys import PrivateKey
 from colonies.signing import Signer, SigningChannel, signed_channel
 from servicekit import logs, redis
 from servicekit.caller import Member
@@ -27,6 +26,7 @@ from servicekit.directory import Directory
 from servicekit.drain import Drain
 from servicekit.envelope import LARGE_AT_MOST, MIB
 from servicekit.failures import Failure
+from servicekit.key_file import KeyFile
 from servicekit.limits import Limits
 from servicekit.members import RemoteMembers, members_of
 from servicekit.nonces import RedisNonces
@@ -76,12 +76,15 @@ class Process:
         # Set when calls are served, on `port`.
         self.serving = asyncio.Event()
         self.port = 0
-        self.key = PrivateKey.load(settings.service_key_file)
+        self.key_file = KeyFile(settings.service_key_file)
         self.redis = redis.connect(settings.redis_url.get_secret_value())
         self._stack = stack
         self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._registrations: list[tuple[Callable[[Handlers], None], str]] = []
         self.readiness = Readiness()
+        # Set by serve().
+        self.members: Directory[Member] | None = None
+        self.background("key file", self.key_file.run)
         stack.push_async_callback(self.redis.aclose)
 
     async def database(self, schema: str) -> Database:
@@ -102,8 +105,8 @@ class Process:
             msg = f"COLONIES_{setting.upper()} is not set"
             raise StartError(msg)
         # By the same clock that this process checks its own callers by.
-        signer = Signer(self.key, self.settings.cluster, lambda: self.clock.now_ns() // NS_PER_MS)
-        channel = signed_channel(address, signer)
+        signer = Signer(self.key_file.key, self.settings.cluster, lambda: self.clock.now_ns() // NS_PER_MS)
+        channel = signed_channel(address, self.key_file.signs_for(signer))
         self._stack.push_async_callback(channel.close)
         return channel
 
@@ -127,6 +130,7 @@ class Process:
 
     async def serve(self, members: Directory[Member]) -> None:
         """Serves until told to end, then drains."""
+        self.members = members
         gate = Gate(
             audience=self.settings.cluster,
             clock=self.clock,

@@ -41,7 +41,7 @@ class Root(LazyGroup):
         "location": Entry("colonies.cli.location", "app", _COLONY, "Named sites of executors."),
         "profile": Entry("colonies.cli.profiles", "app", _SETUP, "Which server, colony and keys to use."),
         "keygen": Entry("colonies.cli.keygen", "keygen_app", _SETUP, "Make a private key."),
-        "key": Entry("colonies.cli.keygen", "key_app", _SETUP, "Look at a private key."),
+        "key": Entry("colonies.cli.keygen", "key_app", _SETUP, "Look at a private key; put a new one in its place."),
         "version": Entry("colonies.cli.version", "app", _SETUP, "The version of this program."),
     }
 

@@ -136,8 +136,9 @@ class Calls:
         self.host = host
         self.port = port
         self.colony = colony
-        self.key = PrivateKey.from_hex(key) if isinstance(key, str) else key
+        signing_key = PrivateKey.from_hex(key) if isinstance(key, str) else key
         self.cluster = cluster or cluster_for(host, port)
+        self._signer = Signer(key=signing_key, audience=self.cluster)
         self.retry_for = retry_for
         bare = host.strip("[]")
         self.address = f"[{bare}]:{port}" if ":" in bare else f"{host}:{port}"
@@ -164,7 +165,16 @@ class Calls:
 
     @cached_property
     def _channel(self) -> SigningChannel:
-        return signed_channel(self.address, Signer(key=self.key, audience=self.cluster))
+        return signed_channel(self.address, self._signer)
+
+    @property
+    def key(self) -> PrivateKey:
+        """Who signs."""
+        return self._signer.key
+
+    def use_key(self, key: PrivateKey) -> None:
+        """Signs with another key from now on; calls that are repeated as well."""
+        self._signer.key = key
 
     @cached_property
     def auth(self) -> "AuthServiceAsyncStub":

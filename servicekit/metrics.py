@@ -24,3 +24,10 @@ READY = Gauge("colonies_ready", "1 while Postgres answers this process, 0 once i
 UNCLAIMED = Counter(
     "colonies_rpc_unclaimed_total", "Calls let in while nonces could not be claimed, as a repeat does no harm.", ["method"]
 )
+
+CERTIFICATE_EXPIRES = Gauge(
+    "colonies_tls_certificate_expires_seconds", "Unix time at which this process's TLS certificate expires; 0 without TLS."
+)
+CERTIFICATES_REFUSED = Counter(
+    "colonies_tls_certificates_refused_total", "Changes of certificate files that could not be used; the old stay in use."
+)

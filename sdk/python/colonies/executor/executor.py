@@ -20,6 +20,7 @@ from colonies.keys import PrivateKey
 from colonies.labels import Wanted
 from colonies.profile import DEFAULT_PORT, active, config_dir
 from colonies.registry.v1.registry_service_pb2 import Capabilities
+from colonies.tls import Tls
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
@@ -58,6 +59,7 @@ class Executor:
         key_file: str | Path | None = None,
         cluster: str | None = None,
         profile: str | None = None,
+        tls: Tls | bool | None = None,
         location: str = "",
         capabilities: Capabilities | Mapping[str, Any] | None = None,
         labels: Mapping[str, str] | None = None,
@@ -78,6 +80,8 @@ class Executor:
             key: its own key, a PrivateKey or 64 hex digits; or
             key_file: the file that holds it. Default: a file of its own next to the profiles, made at the first start.
             profile: name of the profile to use.
+            tls: with which certificates to reach the server; True for the public ones, False for plaintext. Default: as the
+                environment and the profile say.
             location: name of the place where it is.
             capabilities: what it offers; fields given here replace what is found out about this machine.
             labels: more labels that work may ask for, besides os, arch and python.
@@ -116,6 +120,7 @@ class Executor:
             raise ValueError(msg)
         self._host, self._port, self._colony, self._cluster = host, port, colony, cluster
         self._profile = profile
+        self._tls = tls
         self._key = PrivateKey.from_hex(key) if isinstance(key, str) else key
         self._key_file = Path(key_file).expanduser() if key_file is not None else None
         self._location = location
@@ -257,12 +262,13 @@ class Executor:
                 loop.remove_signal_handler(number)
 
     def _connect(self) -> PatientClient:
-        host, port, colony, cluster = self._host, self._port, self._colony, self._cluster
+        host, port, colony, cluster, tls = self._host, self._port, self._colony, self._cluster, self._tls
         if host is None or colony is None:
             profile = active(self._profile)
             colony = colony or profile.colony
             if host is None:
                 host, port, cluster = profile.host, port or profile.port, cluster or profile.cluster or None
+                tls = (profile.transport() or False) if tls is None else tls
         if not colony:
             msg = "no colony to work for: pass colony=..., or set COLONIES_COLONY"
             raise ProfileError(msg)
@@ -270,7 +276,7 @@ class Executor:
         if key is None:
             path = self._key_file or config_dir() / "executors" / colony / f"{self.name}.key"
             key = PrivateKey.load_or_create(path)
-        return PatientClient(host, port or DEFAULT_PORT, colony, key, cluster)
+        return PatientClient(host, port or DEFAULT_PORT, colony, key, cluster, tls=tls)
 
 
 def _checked_name(name: str, what: str) -> str:

@@ -107,6 +107,28 @@ class Profile:
             raise ProfileError(msg)
         return None
 
+    def with_transport_of_address(self) -> "Profile":
+        """This profile, with what the environment, or else the saved profile of its host and port, says of TLS.
+
+        Raises:
+            ProfileError: several profiles have this address, and say different things.
+        """
+        fields_of_tls = ("tls", *_TLS_FILES)
+        found = {
+            tuple(getattr(other, name) for name in fields_of_tls)
+            for other in load_profiles().values()
+            if other.port == self.port and _same_host(other.host, self.host)
+        }
+        overrides = _tls_overrides()
+        if len(found) > 1 and not overrides:
+            msg = (
+                f"several profiles in {config_file()} say different things of TLS to {self.host}:{self.port}: use one of them, "
+                "or set COLONIES_TLS"
+            )
+            raise ProfileError(msg)
+        known = found.pop() if len(found) == 1 else (None, "", "", "")
+        return replace(self, **{**dict(zip(fields_of_tls, known, strict=True)), **overrides})
+
     def _load(self, path: str, what: str, remedy: str) -> PrivateKey:
         if not path:
             msg = f"profile {self.name!r} has no {what}: add it to {config_file()}, or {remedy}"
@@ -228,19 +250,7 @@ def tls_for(host: str, port: int) -> Tls | None:
     Raises:
         ProfileError: profiles contradict each other; or as for `Profile.transport`.
     """
-    found = {
-        (profile.tls, *(getattr(profile, name) for name in _TLS_FILES))
-        for profile in load_profiles().values()
-        if profile.port == port and _same_host(profile.host, host)
-    }
-    overrides = _tls_overrides()
-    if len(found) > 1 and not overrides:
-        where = f"{host}:{port}"
-        msg = f"several profiles in {config_file()} say different things of TLS to {where}: set COLONIES_TLS or pass tls=..."
-        raise ProfileError(msg)
-    tls, *files = found.pop() if len(found) == 1 else (None, "", "", "")
-    profile = Profile("", host, port, tls=tls, **dict(zip(_TLS_FILES, files, strict=True)))
-    return replace(profile, **overrides).transport()
+    return Profile("", host, port).with_transport_of_address().transport()
 
 
 def _is_loopback(host: str) -> bool:
@@ -274,6 +284,8 @@ def _tls_overrides() -> dict[str, Any]:
             msg = f"COLONIES_TLS is {choice!r}: it is on or off"
             raise ProfileError(msg)
         changes["tls"] = choice == "on"
+    elif changes:
+        changes["tls"] = True
     return changes
 
 

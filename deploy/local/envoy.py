@@ -36,10 +36,12 @@ class EnvoyFrontDoor(EmbeddedServer):
         port: int = 50080,
         log: Path | None = None,
         tls: Tls | None = None,
+        require_client_certificate: bool = False,
     ) -> None:
         """With `tls`, all of its files, it speaks nothing else: to clients, and to services, whom it shows its certificate."""
         super().__init__(directory, log=log)
         self._tls = tls
+        self._require_client_certificate = require_client_certificate
         self.host = host
         self._port = self._front_port = port
         self._admin_port: int | None = None
@@ -127,7 +129,7 @@ class EnvoyFrontDoor(EmbeddedServer):
         # The link to the set in use is what is replaced, and the authority's certificate stands beside it.
         write_atomically(own, render.own_secret(certificate, key, watched=certificate.parent.parent), mode=0o644)
         write_atomically(trust, render.trust_secret(authority, watched=authority.parent), mode=0o644)
-        return render.Secrets(own, trust)
+        return render.Secrets(own, trust, self._require_client_certificate)
 
     def _ask(self, path: str) -> str:
         try:

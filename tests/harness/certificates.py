@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from colonies.tls import Tls
+from colonies.tls import HTTP2_GREETING, Tls
 from deploy.local.certificates import LIFE, Authority
 
 
@@ -49,8 +49,11 @@ class Pair:
         return Tls(str(self.ca_file))
 
 
-def shown_serial(port: int, pair: Pair, *, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> int:
-    """The serial number of the certificate that a new connection to a port is shown."""
+def shown_serial(port: int, pair: Pair, *, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, speak: bool = False) -> int:
+    """The serial number of the certificate that a new connection to a port is shown.
+
+    With `speak` it waits for the server's first word, for only then does a server of TLS 1.3 say that it takes this client.
+    """
     context = ssl.create_default_context(cafile=str(pair.ca_file))
     context.load_cert_chain(pair.cert_file, pair.key_file)
     context.set_alpn_protocols(["h2"])
@@ -62,7 +65,13 @@ def shown_serial(port: int, pair: Pair, *, maximum: ssl.TLSVersion = ssl.TLSVers
         socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
     ):
-        return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"").serial_number
+        serial = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"").serial_number
+        if speak:
+            secured.sendall(HTTP2_GREETING)
+            if not secured.recv(1):
+                msg = "the server took the handshake and closed"
+                raise ConnectionError(msg)
+        return serial
 
 
 async def comes_true(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:

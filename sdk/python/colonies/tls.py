@@ -27,6 +27,10 @@ LOOK_SECONDS = 1.0
 # A connection is only replaced when certificates change; its calls get this long to end by themselves.
 RETIRED_SECONDS = 7 * 24 * 3600.0
 _DIAGNOSIS_SECONDS = 2.0
+_NO_TLS_THERE = "the server does not seem to speak TLS at this port; if it is not to, give --no-tls or set COLONIES_TLS=off"
+_ASKS_FOR_CERTIFICATE = "the server asks for a certificate of the client: give --cert-file FILE and --cert-key-file FILE"
+# What a client of HTTP/2 says first: a fixed text, and settings that change nothing.
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 # OpenSSL's numbers for "hostname mismatch" and "IP address mismatch".
 _WRONG_NAME = (62, 64)
 
@@ -353,20 +357,21 @@ def _try_tls(connection: socket.socket, host: str, tls: Tls) -> str:
     context.set_alpn_protocols(["h2"])
     if tls.cert_file:
         context.load_cert_chain(*(os.path.expanduser(name) for name in (tls.cert_file, tls.cert_key_file)))  # noqa: PTH111
+    greeted = False
     try:
         with context.wrap_socket(connection, server_hostname=host) as secured:
+            greeted = True
             # Whether it wants a certificate of the client, a server of TLS 1.3 says after its side of the handshake.
-            secured.recv(1)
+            secured.sendall(HTTP2_GREETING)
+            closed = not secured.recv(1)
     except ssl.SSLCertVerificationError as error:
         what = "is for another name" if error.verify_code in _WRONG_NAME else "is not trusted"
         return f"the server's certificate {what}: {error.verify_message}"
-    except ssl.SSLError as error:
-        reason = (error.reason or "").replace("_", " ").lower()
+    except (ssl.SSLError, ConnectionError, TimeoutError) as error:
+        reason = str(getattr(error, "reason", None) or "").replace("_", " ").lower()
         if "certificate required" in reason or (not tls.cert_file and "handshake failure" in reason):
-            return "the server asks for a certificate of the client: give --cert-file FILE and --cert-key-file FILE"
+            return _ASKS_FOR_CERTIFICATE
         if "alert" in reason:
             return f"the server does not accept this client's certificate: {reason}"
-        return (
-            "the server does not speak TLS at this port; if it is meant to be plaintext, give --no-tls or set COLONIES_TLS=off"
-        )
-    return ""
+        return "" if greeted else _NO_TLS_THERE
+    return _ASKS_FOR_CERTIFICATE if closed and not tls.cert_file else ""

@@ -115,6 +115,7 @@ def metrics(process: Process, pair: Pair | None, *, scheme: str = "https") -> st
         return bytes(answer.read()).decode()
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1")
 @pytest.mark.asyncio
 async def test_both_listeners_speak_tls_and_nothing_else(tmp_path: Path, server: Pair, client: Pair) -> None:
     async with served(secured(tmp_path, server)) as process:

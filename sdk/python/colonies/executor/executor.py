@@ -22,6 +22,7 @@ from colonies.keys import PrivateKey
 from colonies.labels import Wanted
 from colonies.profile import DEFAULT_PORT, active, config_dir
 from colonies.registry.v1.registry_service_pb2 import Capabilities
+from colonies.tls import Tls
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
@@ -60,6 +61,7 @@ class Executor:
         key_file: str | Path | None = None,
         cluster: str | None = None,
         profile: str | None = None,
+        tls: Tls | bool | None = None,
         location: str = "",
         capabilities: Capabilities | Mapping[str, Any] | None = None,
         labels: Mapping[str, str] | None = None,
@@ -80,6 +82,8 @@ class Executor:
             key: its own key, a PrivateKey or 64 hex digits; or
             key_file: the file that holds it. Default: a file of its own next to the profiles, made at the first start.
             profile: name of the profile to use.
+            tls: with which certificates to reach the server; True for the public ones, False for plaintext. Default: as the
+                environment and the profile say.
             location: name of the place where it is.
             capabilities: what it offers; fields given here replace what is found out about this machine.
             labels: more labels that work may ask for, besides os, arch and python.
@@ -118,6 +122,7 @@ class Executor:
             raise ValueError(msg)
         self._host, self._port, self._colony, self._cluster = host, port, colony, cluster
         self._profile = profile
+        self._tls = tls
         self._key = PrivateKey.from_hex(key) if isinstance(key, str) else key
         self._key_file = Path(key_file).expanduser() if key_file is not None else None
         self._location = location
@@ -308,19 +313,20 @@ class Executor:
                 loop.remove_signal_handler(number)
 
     def _connect(self) -> PatientClient:
-        host, port, colony, cluster = self._host, self._port, self._colony, self._cluster
+        host, port, colony, cluster, tls = self._host, self._port, self._colony, self._cluster, self._tls
         if host is None or colony is None:
             profile = active(self._profile)
             colony = colony or profile.colony
             if host is None:
                 host, port, cluster = profile.host, port or profile.port, cluster or profile.cluster or None
+                tls = (profile.transport() or False) if tls is None else tls
         if not colony:
             msg = "no colony to work for: pass colony=..., or set COLONIES_COLONY"
             raise ProfileError(msg)
         path = self._path_of_key(colony)
         key = self._key if path is None else PrivateKey.load_or_create(path)
         assert key is not None  # without one there is a path
-        return PatientClient(host, port or DEFAULT_PORT, colony, key, cluster)
+        return PatientClient(host, port or DEFAULT_PORT, colony, key, cluster, tls=tls)
 
     async def _finish_rotation(self, client: PatientClient) -> None:
         """Finishes a rotation in the middle of which this executor, or its machine, died."""

@@ -10,7 +10,7 @@
                   servicer
 
 A stream is opened by one signed request; it is cut when its caller's membership changes so that the policy would not let it
-in any more, and when the process drains.
+in any more, when the key that opened it ceases to be good, and when the process drains.
 """
 
 import asyncio
@@ -19,8 +19,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any, Self, TypeAlias
 
 import grpc
@@ -28,7 +27,7 @@ import structlog
 
 from servicekit import logs, metrics
 from servicekit.bounds import IDENTITY, NAME, NAME_RULE, shown
-from servicekit.caller import MEMBER_ROLES, Caller, Member, Role, set_current
+from servicekit.caller import MEMBER_ROLES, NO_COLONY, PRINCIPAL_ROLES, Caller, Member, Role, set_current
 from servicekit.clock import NS_PER_MS, Clock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
@@ -55,23 +54,11 @@ REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 # A stream's caller is looked up again this often even when no change was pushed: with auth away, streams fail closed too.
 RECHECK_S = 30.0
+# And a stream whose key is being retired this often, so that it is cut within a second of the key's end.
+RECHECK_RETIRING_S = 0.5
 # A call that is safe to repeat waits no longer than this for its nonce to be claimed.
 REPLAY_SAFE_WAIT_S = 1.0
 _OK = grpc.StatusCode.OK
-_NOBODY = (Role.ANYONE, "")
-
-
-@dataclass(frozen=True, slots=True)
-class Identities:
-    """Who is known by identity alone."""
-
-    server_owner: str
-    services: Mapping[str, str]
-
-    def roles(self) -> dict[str, tuple[Role, str]]:
-        """The role that each of them has whatever the colony, and its name. All others are anyone."""
-        services = {identity: (Role.SERVICE, name) for name, identity in reversed(list(self.services.items()))}
-        return {**services, self.server_owner: (Role.SERVER_OWNER, "server owner")}
 
 
 class Gate:
@@ -84,14 +71,15 @@ class Gate:
         clock: Clock,
         nonces: Nonces,
         members: Directory[Member],
-        identities: Identities,
+        principals: frozenset[str],
         policy: Policy,
     ) -> None:
+        """`principals` are the identities that the settings name: whose keys are looked for outside of colonies first."""
         self._audience = audience
         self._clock = clock
         self._nonces = nonces
         self._members = members
-        self._roles = identities.roles()
+        self._principals = principals
         self._policy = policy
 
     def is_public(self, service: str) -> bool:
@@ -136,35 +124,49 @@ class Gate:
         if rule is None:
             msg = "this method is not in the policy"
             raise PermissionDenied(msg, reason="NOT_IN_POLICY")
-        identity = signed.key
-        colony = envelope.colony or ""
-        role, name = self._roles.get(identity, _NOBODY)
-        owns_all = rule.grants_role(role, name)
-        if not owns_all:
-            if envelope.colony is None:
-                msg = "this identity may not call this method"
-                raise PermissionDenied(msg, reason="ROLE_NOT_ALLOWED")
-            if NAME.match(colony) is None:
-                # Nobody is a member of it: not worth a look-up, nor a place in the directory.
-                raise InvalidArgument([Violation("colony_name", f"{NAME_RULE}; got {shown(colony)}")])
-            role, name, owns_all = await self._as_member(rule, colony, identity)
-        account = Member(identity, role, name)
-        if role is Role.SERVICE and envelope.can_represent:
+        colony = envelope.colony or NO_COLONY
+        if Role.ANYONE in rule.roles:
+            member = Member(signed.key, Role.ANYONE, "")
+        else:
+            member = await self._granted(rule, envelope.colony, signed.key)
+        account = member
+        if member.role is Role.SERVICE and envelope.can_represent:
             account = await self._represented(rule, colony, envelope.on_behalf_of)
         elif envelope.on_behalf_of:
             msg = "only services act on behalf of others"
             raise PermissionDenied(msg, reason="ON_BEHALF_NOT_ALLOWED")
-        return Caller(identity, colony, role, name, account, owns_all, signed)
+        owns_all = rule.grants_role(member.role, member.name if member.role is Role.SERVICE else "")
+        until_ns = member.valid_until_ns
+        return Caller(member.identity, colony, member.role, member.name, account, owns_all, signed, key_until_ns=until_ns)
 
-    async def _as_member(self, rule: Rule, colony: str, identity: str) -> tuple[Role, str, bool]:
-        member = await self._members.get(colony, identity)
-        if member is None:
-            raise stranger_denied()
-        owns_all = rule.grants_role(member.role, "")
-        if not owns_all and not (rule.initiators and member.role in MEMBER_ROLES):
-            msg = f"not for the role {member.role}"
+    async def _granted(self, rule: Rule, colony: str | None, key: str) -> Member:
+        """Whose key this is, if the rule lets it in; looked for where it is most likely first."""
+        likely = key in self._principals or self._members.kept(NO_COLONY, key) is not None
+        if likely and (principal := await self._principal(rule, key)):
+            return principal
+        # A colony without a name is nobody's, but for what is asked of the principals themselves.
+        if colony and NAME.match(colony) is not None:
+            member = await self._members.get(colony, key)
+            if member is not None:
+                if rule.grants_role(member.role, "") or rule.initiators:
+                    return member
+                msg = f"not for the role {member.role}"
+                raise PermissionDenied(msg, reason="ROLE_NOT_ALLOWED")
+        if not likely and (principal := await self._principal(rule, key)):
+            return principal
+        if colony is None:
+            msg = "this identity may not call this method"
             raise PermissionDenied(msg, reason="ROLE_NOT_ALLOWED")
-        return member.role, member.name, owns_all
+        if NAME.match(colony) is None:
+            raise InvalidArgument([Violation("colony_name", f"{NAME_RULE}; got {shown(colony)}")])
+        raise stranger_denied()
+
+    async def _principal(self, rule: Rule, key: str) -> Member | None:
+        """The service, or the server owner, whose key this is, if its role lets it in."""
+        if not rule.knows_principals:
+            return None
+        principal = await self._members.get(NO_COLONY, key)
+        return principal if principal is not None and rule.grants_role(principal.role, principal.name) else None
 
     async def _represented(self, rule: Rule, colony: str, identity: str) -> Member:
         """The member on whose behalf a service calls: what it may not do itself, nobody does for it."""
@@ -178,10 +180,18 @@ class Gate:
         return member
 
     @contextmanager
-    def watching(self, colony: str, identity: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the identity's place in the colony may have changed."""
-        with self._members.watching(colony, identity) as event:
+    def watching(self, caller: Caller) -> Iterator[asyncio.Event]:
+        """An event that is set when the place of the key that the caller signed with may have changed."""
+        if caller.role not in MEMBER_ROLES | PRINCIPAL_ROLES:
+            yield asyncio.Event()
+            return
+        colony = caller.colony if caller.role in MEMBER_ROLES else NO_COLONY
+        with self._members.watching(colony, caller.call.key) as event:
             yield event
+
+    def is_over(self, caller: Caller) -> bool:
+        """Whether the key that the caller signed with has ceased to be good."""
+        return caller.key_until_ns is not None and self._clock.now_ns() >= caller.key_until_ns
 
 
 class Handlers:
@@ -284,24 +294,25 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         self, method: str, envelope: Envelope, caller: Caller, responses: AsyncIterator[Any]
     ) -> AsyncIterator[Any]:
         """The stream's responses, while its caller may have them and the process does not drain."""
-        member = bool(caller.colony) and caller.role in MEMBER_ROLES
-        watching = self._gate.watching(caller.colony, caller.identity) if member else nullcontext(asyncio.Event())
         following: asyncio.Future[Any] | None = None
-        with watching as changed:
+        with self._gate.watching(caller) as changed:
             cut = asyncio.ensure_future(changed.wait())
             draining = asyncio.ensure_future(self._drain.started.wait())
             try:
+                # Once more, now that changes are heard of: one may have come while the caller was looked up.
+                caller = await self._gate.admit(method, caller.call, envelope)
                 while True:
                     following = following or asyncio.ensure_future(anext(responses, None))
-                    await asyncio.wait((following, cut, draining), timeout=RECHECK_S, return_when=asyncio.FIRST_COMPLETED)
+                    timeout = RECHECK_S if caller.key_until_ns is None else RECHECK_RETIRING_S
+                    await asyncio.wait((following, cut, draining), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                     if draining.done():
                         msg = "this replica is shutting down; open the stream again"
                         raise Unavailable(msg, reason="DRAINING", retry_delay_s=0.1)
-                    if cut.done() or not following.done():
+                    if cut.done() or not following.done() or self._gate.is_over(caller):
                         changed.clear()
                         if cut.done():
                             cut = asyncio.ensure_future(changed.wait())
-                        await self._gate.admit(method, caller.call, envelope)
+                        caller = await self._gate.admit(method, caller.call, envelope)
                         continue
                     response = following.result()
                     following = None

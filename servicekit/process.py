@@ -27,9 +27,9 @@ from servicekit.directory import Directory
 from servicekit.drain import Drain
 from servicekit.envelope import LARGE_AT_MOST, MIB
 from servicekit.failures import Failure
-from servicekit.members import RemoteMembers
+from servicekit.members import RemoteMembers, members_of
 from servicekit.nonces import RedisNonces
-from servicekit.pipeline import CallPipeline, Gate, Handlers, Identities
+from servicekit.pipeline import CallPipeline, Gate, Handlers
 from servicekit.policy import Policy
 from servicekit.postgres import Database, migrate
 from servicekit.readiness import Readiness
@@ -108,7 +108,7 @@ class Process:
 
     def remote_members(self) -> Directory[Member]:
         """Auth's members, kept by this process."""
-        members = Directory(RemoteMembers(self.channel(self.settings.auth_address, "auth_address")), self.clock)
+        members = members_of(RemoteMembers(self.channel(self.settings.auth_address, "auth_address")), self.clock)
         self.background("members", members.run)
         return members
 
@@ -131,7 +131,7 @@ class Process:
             clock=self.clock,
             nonces=RedisNonces(self.redis),
             members=members,
-            identities=Identities(self.settings.server_owner, self.settings.service_identities),
+            principals=frozenset({self.settings.server_owner, *self.settings.service_identities.values()}),
             policy=Policy.load(),
         )
         server = grpc.aio.server(interceptors=[CallPipeline(gate, self.drain)], options=SERVER_OPTIONS)

@@ -16,6 +16,7 @@ from colonies.signing import (
     TIME_HEADER,
     call_text,
     join_text,
+    rotate_text,
 )
 from servicekit.failures import InvalidArgument, Unauthenticated, Violation
 
@@ -73,6 +74,11 @@ def _signer(public_key: bytes, signature: bytes, text: bytes) -> str | None:
     except (InvalidSignature, ValueError):
         return None
     return identity
+
+
+def is_signed(public_key: bytes, signature: bytes, text: bytes) -> bool:
+    """Whether the holder of this key signed the text."""
+    return _signer(public_key, signature, text) is not None
 
 
 def _malformed(headers: Mapping[str, str]) -> Unauthenticated:
@@ -139,11 +145,36 @@ def check_join(join: Join, *, field: str, public_key: bytes, signature: bytes, t
     Raises:
         InvalidArgument: the proof is malformed, too old, or does not fit.
     """
-    if not -MAX_SKEW_MS <= now_ms - time_ms <= MAX_JOIN_AGE_MS:
-        raise InvalidArgument([Violation(f"{field}.time_ms", "must be at most 24 hours ago")])
+    _check_age(field, time_ms, now_ms)
     text = join_text(audience=join.audience, colony=join.colony, role=join.role, name=join.name, time_ms=time_ms)
     identity = _signer(public_key, signature, text)
     if identity is None:
         description = f"must sign the role {join.role!r} and the name {join.name!r} in colony {join.colony!r} of this cluster"
         raise InvalidArgument([Violation(f"{field}.signature", description)])
     return identity
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What a new key agreed to: to take the place of the key with the identity `old`."""
+
+    audience: str
+    colony: str
+    old: str
+
+
+def check_rotation(rotation: Rotation, *, field: str, public_key: bytes, signature: bytes, time_ms: int, now_ms: int) -> str:
+    """The identity of the key that agreed to this rotation. Arguments and errors as for check_join."""
+    _check_age(field, time_ms, now_ms)
+    text = rotate_text(audience=rotation.audience, colony=rotation.colony, old=rotation.old, time_ms=time_ms)
+    identity = _signer(public_key, signature, text)
+    if identity is None:
+        place = f"in colony {rotation.colony!r}" if rotation.colony else "outside of colonies"
+        description = f"must sign that it takes the place of the key {rotation.old} {place} of this cluster"
+        raise InvalidArgument([Violation(f"{field}.signature", description)])
+    return identity
+
+
+def _check_age(field: str, time_ms: int, now_ms: int) -> None:
+    if not -MAX_SKEW_MS <= now_ms - time_ms <= MAX_JOIN_AGE_MS:
+        raise InvalidArgument([Violation(f"{field}.time_ms", "must be at most 24 hours ago")])

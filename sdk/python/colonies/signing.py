@@ -22,6 +22,7 @@ SIGNATURE_HEADER = "colonies-signature"
 
 CALL_PREFIX = "colonies-call-v1"
 JOIN_PREFIX = "colonies-join-v1"
+ROTATE_PREFIX = "colonies-rotate-v1"
 NONCE_BYTES = 16
 
 
@@ -44,14 +45,19 @@ def join_text(*, audience: str, colony: str, role: str, name: str, time_ms: int)
     return f"{JOIN_PREFIX}\n{audience}\n{colony}\n{role}\n{name}\n{time_ms}\n".encode()
 
 
+def rotate_text(*, audience: str, colony: str, old: str, time_ms: int) -> bytes:
+    """What a new key signs to take the place of the key with the identity `old`; colony is empty outside of colonies."""
+    return f"{ROTATE_PREFIX}\n{audience}\n{colony}\n{old}\n{time_ms}\n".encode()
+
+
 def now_ms() -> int:
     """Unix milliseconds of this machine's clock."""
     return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Signer:
-    """Signs calls with one key for one cluster."""
+    """Signs calls for one cluster, with the key that it has at the moment: `key` may be set to another one at any time."""
 
     key: PrivateKey
     audience: str
@@ -59,14 +65,15 @@ class Signer:
 
     def headers(self, method: str, body: bytes) -> tuple[tuple[str, str], ...]:
         """The metadata that makes this call a signed one. Each call takes a nonce of its own."""
+        key = self.key
         time_ms = self.clock_ms()
         nonce = os.urandom(NONCE_BYTES).hex()
         text = call_text(method=method, audience=self.audience, time_ms=time_ms, nonce=nonce, body=body)
         return (
-            (KEY_HEADER, self.key.public_key.hex()),
+            (KEY_HEADER, key.public_key.hex()),
             (TIME_HEADER, str(time_ms)),
             (NONCE_HEADER, nonce),
-            (SIGNATURE_HEADER, self.key.sign(text).hex()),
+            (SIGNATURE_HEADER, key.sign(text).hex()),
         )
 
 

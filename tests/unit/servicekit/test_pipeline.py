@@ -25,7 +25,7 @@ from servicekit.clock import SystemClock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
 from servicekit.failures import NotFound, Unavailable
-from servicekit.pipeline import CallPipeline, Gate, Handlers, Identities
+from servicekit.pipeline import CallPipeline, Gate, Handlers
 from servicekit.policy import Policy
 
 pytestmark = pytest.mark.asyncio
@@ -95,7 +95,7 @@ class World:
             clock=SystemClock(),
             nonces=self.nonces,
             members=Directory(Everyone(), SystemClock()),
-            identities=Identities("0" * 64, {}),
+            principals=frozenset(),
             policy=Policy.load(),
         )
         self.server = grpc.aio.server(interceptors=[CallPipeline(gate, Drain())])

@@ -1,0 +1,48 @@
+"""Signed calls as the ledger keeps them."""
+
+from collections.abc import Sequence
+
+from colonies.call.v1.signed_call_pb2 import SignedCall
+from colonies.membership_ledger import call_digest
+from colonies.signing import call_text
+from servicekit.bounds import checked
+from servicekit.signature import Signed, is_signed
+from services.auth.domain.model import Call
+
+MAX_CALLS = 4
+MAX_CALL_BYTES = 2 * 1024 * 1024
+
+
+def call_in_hand(signed: Signed) -> Call:
+    """The call that is being served."""
+    public_key, signature = bytes.fromhex(signed.public_key), bytes.fromhex(signed.signature)
+    message = SignedCall(
+        method=signed.method,
+        public_key=public_key,
+        time_ms=signed.time_ms,
+        nonce=bytes.fromhex(signed.nonce),
+        signature=signature,
+        body=signed.body,
+    )
+    return Call(message.SerializeToString(), call_digest(signed.text, public_key, signature))
+
+
+def passed_on(calls: Sequence[SignedCall], *, cluster: str) -> list[Call]:
+    """Calls that a service passes on as the reason for its own; each must bear its signature.
+
+    Raises:
+        InvalidArgument: there are too many, or one is too large, or not signed.
+    """
+    with checked() as bounds:
+        bounds.count("calls", calls, at_most=MAX_CALLS)
+    kept = []
+    with checked() as bounds:
+        for index, call in enumerate(calls):
+            if (size := call.ByteSize()) > MAX_CALL_BYTES:
+                bounds.refuse(f"calls[{index}]", f"must be at most {MAX_CALL_BYTES} bytes; it has {size}")
+                continue
+            text = call_text(method=call.method, audience=cluster, time_ms=call.time_ms, nonce=call.nonce.hex(), body=call.body)
+            if not is_signed(call.public_key, call.signature, text):
+                bounds.refuse(f"calls[{index}].signature", "does not fit the call, its key and this cluster")
+            kept.append(Call(call.SerializeToString(), call_digest(text, call.public_key, call.signature)))
+    return kept

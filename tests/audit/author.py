@@ -20,7 +20,7 @@ from colonies.keys import PrivateKey
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.scheduler.v1 import spec_pb2 as spec
-from colonies.signing import call_text, join_text
+from colonies.signing import call_text, join_text, rotate_text
 
 CLUSTER, COLONY = "test-cluster", "dev"
 BEGIN_US = 1_700_000_000_000_000
@@ -74,7 +74,7 @@ class Author:
         self.seed = seed
         self.now_us = BEGIN_US
         self.server_owner, self.scheduler, self.cron = (key_of(name) for name in ("server owner", "scheduler", "cron"))
-        self.owner = Member(COLONY, "colony_owner", key_of("owner"))
+        self.owner = Member("owner", "colony_owner", key_of("owner"))
         self.calls: dict[str, Record] = {}
         self.memberships: list[Record] = []
         self.processes: list[Process] = []
@@ -174,6 +174,19 @@ class Author:
         request = registry.RemoveExecutorRequest(colony_name=COLONY, identity=member.identity)
         self.membership("EXECUTOR_REMOVED", member, [self.call(by or self.owner.key, REGISTRY + "RemoveExecutor", request)])
 
+    def rotate(
+        self, member: Member, key: PrivateKey, *, keep_old_ms: int = 60_000, signed_by: PrivateKey | None = None
+    ) -> None:
+        """A member gets another key."""
+        signed_by = signed_by or member.key
+        time_ms = self.now_us // 1000
+        text = rotate_text(audience=CLUSTER, colony=COLONY, old=signed_by.identity, time_ms=time_ms)
+        proof = auth.JoinProof(public_key=key.public_key, time_ms=time_ms, signature=key.sign(text))
+        request = auth.RotateKeyRequest(colony_name=COLONY, new_key=proof, keep_old_ms=keep_old_ms)
+        call = self.call(signed_by, AUTH + "RotateKey", request)
+        member.key = key
+        self.membership("KEY_ROTATED", member, [call])
+
     # Processes
 
     def _specs(self, count: int, max_retries: int) -> list[spec.FunctionSpec]:
@@ -196,7 +209,7 @@ class Author:
                 "id": self.new_id(),
                 "workflow_id": workflow,
                 "initiator": account.identity,
-                "initiator_name": "owner" if account is self.owner else account.name,
+                "initiator_name": account.name,
                 "submitted_us": submitted_us,
                 "priority_time": submitted_us * 1000 + place - one.priority * 86_400 * 10**9,
                 "call": call,
@@ -343,7 +356,7 @@ class Author:
         return chained(records)
 
     def _header(self, scope: Record) -> Record:
-        everything = {"process_ids": [], "workflow_ids": [], "since_us": None, "before_us": None}
+        everything: Record = {"process_ids": [], "workflow_ids": [], "since_us": None, "before_us": None}
         return {
             "record": "header",
             "version": 1,
@@ -370,11 +383,11 @@ class Author:
 
 def chained(records: Sequence[Record]) -> list[Record]:
     """The same records, with every hash of every chain worked out anew: what a forger with the database can do."""
-    records = copy.deepcopy(list(records))
+    chain = copy.deepcopy(list(records))
     membership, process = "", ""
-    for record in records:
+    for record in chain:
         if record["record"] == "membership":
-            record.setdefault("number", sum(1 for one in records if "hash" in one and one["record"] == "membership") + 1)
+            record.setdefault("number", sum(1 for one in chain if "hash" in one and one["record"] == "membership") + 1)
             values = {name: value for name, value in record.items() if name not in {"record", "hash"}}
             membership = record["hash"] = membership_hash(membership, colony=COLONY, **values)
         elif record["record"] == "process":
@@ -391,4 +404,4 @@ def chained(records: Sequence[Record]) -> list[Record]:
             names = ("at_us", "attempt", "executor_name", "actor", "reason", "outcome", "errors", "call", "output_call")
             values = {name: record[name] for name in names}
             process = record["hash"] = event_hash(process, from_state=record["from"], to_state=record["to"], **values)
-    return records
+    return chain

@@ -13,6 +13,7 @@ from colonies.audit.records import Record
 # One priority step is a day of head start; each spec of a call counts as submitted a nanosecond after the last.
 _STEP_NS = -86_400 * 1_000_000_000
 _SUBMITTERS = frozenset({"colony_owner", "user", "executor"})
+_EXECUTORS = frozenset({"executor"})
 
 Found = Callable[[Kind, str], None]
 AskedT = TypeVar("AskedT", Submit, Closes, Output, Cancel, Retry)
@@ -85,7 +86,8 @@ class Asking:
         if event["output_call"]:
             self._check_output(life, event, found)
         if event["reason"] == "ASSIGNED":
-            self._member(self._members.known(event["actor"], event["at_us"]), {"executor"}, event["executor_name"], found)
+            executor = self._members.known(event["actor"], event["at_us"])
+            self._check_member(executor, event["at_us"], _EXECUTORS, found, event["executor_name"])
         if event["reason"] not in ASKED_FOR:
             if event["call"]:
                 found(Kind.CALL, "it comes about by itself, and names a call")
@@ -108,25 +110,25 @@ class Asking:
             found(Kind.CALL, f"the {call.method} call is about another colony")
         return call, call.asked
 
-    def _member(self, member: Member | str, roles: set[str] | frozenset[str], name: str, found: Found) -> None:
-        """Checks that somebody was a member, in one of these roles, by this name."""
+    def _check_member(self, member: Member | str, at_us: int, roles: frozenset[str], found: Found, name: str = "") -> None:
+        """Checks that somebody was a member then, in one of these roles, and at any time by this name."""
         if isinstance(member, str):
             found(Kind.MEMBERSHIP, member)
         elif not member.proven:
             found(Kind.NOT_PROVEN, f"that {member.identity} was a member then is not proven")
-        elif member.role not in roles:
-            found(Kind.MEMBERSHIP, f"{member.identity} is a member as {member.role}, and may not do this")
+        elif not member.roles(at_us) & roles:
+            found(Kind.MEMBERSHIP, f"{member.identity} was a member as {', '.join(member.roles(at_us))}, and may not do this")
         elif name and name not in member.names:
             found(Kind.MEMBERSHIP, f"{member.identity} never had the name {name!r}")
 
-    def _check_signer(self, call: Call, event: Record, identity: str, roles: set[str] | frozenset[str], found: Found) -> None:
+    def _check_signer(self, call: Call, event: Record, identity: str, roles: frozenset[str], found: Found) -> None:
         """Checks that a call was signed for a member, and near the time of what came of it."""
         at_us = event["at_us"]
         signer = self._members.holder(call.signer, at_us)
         if not isinstance(signer, str) and signer.identity != identity:
             found(Kind.CALL, f"the {call.method} call is signed for {signer.identity}, not for {identity}")
         else:
-            self._member(signer, roles, "", found)
+            self._check_member(signer, at_us, roles, found)
         if problem := too_far(call, at_us):
             found(Kind.CALL, problem)
 
@@ -145,16 +147,16 @@ class Asking:
                 found(Kind.CALL, f"{call.signer}, who submitted it on behalf of a member, is no service that is trusted")
             if submit.on_behalf_of != process["initiator"]:
                 found(Kind.CALL, f"it was submitted on behalf of {submit.on_behalf_of}, not of its initiator")
-            self._member(initiator, _SUBMITTERS, process["initiator_name"], found)
+            self._check_member(initiator, event["at_us"], _SUBMITTERS, found, process["initiator_name"])
             if problem := too_far(call, event["at_us"]):
                 found(Kind.CALL, problem)
             return
         if submit.parent is None:
-            self._member(initiator, _SUBMITTERS, process["initiator_name"], found)
+            self._check_member(initiator, event["at_us"], _SUBMITTERS, found, process["initiator_name"])
             self._check_signer(call, event, process["initiator"], _SUBMITTERS, found)
             self._check_actor(event, process["initiator"], found)
             return
-        self._check_signer(call, event, event["actor"], {"executor"}, found)
+        self._check_signer(call, event, event["actor"], _EXECUTORS, found)
         self.growths.setdefault(call.digest, Growth(submit.parent, process["workflow_id"], event["actor"]))
 
     def _check_actor(self, event: Record, identity: str, found: Found) -> None:
@@ -166,7 +168,7 @@ class Asking:
         if got is None:
             return
         call, asked = got
-        self._check_signer(call, event, event["actor"], {"executor"}, found)
+        self._check_signer(call, event, event["actor"], _EXECUTORS, found)
         closed = asked.closes.get(event["process"])
         if closed is None:
             found(Kind.CALL, "its call closes other processes")
@@ -224,7 +226,7 @@ class Asking:
         if not isinstance(signer, str) and signer.identity != executor:
             found(Kind.CALL, f"the outputs were set by {signer.identity}, and the attempt is another's")
         else:
-            self._member(signer, {"executor"}, "", found)
+            self._check_member(signer, call.time_ms * 1000, _EXECUTORS, found)
         if not life.began_us - SLACK_US <= call.time_ms * 1000 <= event["at_us"] + SLACK_US:
             found(Kind.CALL, "its outputs were not set while the attempt ran")
 

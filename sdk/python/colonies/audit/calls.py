@@ -199,6 +199,7 @@ _METHODS: Mapping[str, tuple[type[Message], Callable[[Any], Asked]]] = {
     _AUTH + "RemoveColony": (auth.RemoveColonyRequest, Membership),
     _AUTH + "AddUser": (auth.AddUserRequest, Membership),
     _AUTH + "RemoveUser": (auth.RemoveUserRequest, Membership),
+    _AUTH + "RotateKey": (auth.RotateKeyRequest, Membership),
     _REGISTRY + "RegisterExecutor": (registry.RegisterExecutorRequest, Membership),
     _REGISTRY + "ApproveExecutor": (registry.ApproveExecutorRequest, Membership),
     _REGISTRY + "RejectExecutor": (registry.RejectExecutorRequest, Membership),

@@ -21,31 +21,48 @@ BEFORE_ALL, AFTER_ALL = -(2**63), 2**63 - 1
 
 
 @dataclass(slots=True)
+class _Stay:
+    """A time in which somebody was a member; `role` is empty where it is not known."""
+
+    role: str
+    since_us: int
+    until_us: int = AFTER_ALL
+
+
+@dataclass(slots=True)
 class Member:
     """A member, with the times in which it was one."""
 
     identity: str
-    role: str
     # The key that signs for it now.
     key: str
     proven: bool
     names: set[str] = field(default_factory=set)
-    # Begin and end of each stay.
-    stays: list[tuple[int, int]] = field(default_factory=list)
+    stays: list[_Stay] = field(default_factory=list)
 
-    def was_in(self, at_us: int) -> bool:
-        """Whether it was a member then, give or take."""
-        return any(begin - SLACK_US <= at_us <= end + SLACK_US for begin, end in self.stays)
+    def roles(self, at_us: int) -> set[str]:
+        """What it was then, give or take; empty if it was no member."""
+        return {stay.role for stay in self.stays if stay.since_us - SLACK_US <= at_us <= stay.until_us + SLACK_US}
 
     @property
     def is_in(self) -> bool:
         """Whether it is a member, as far as was read."""
-        return bool(self.stays) and self.stays[-1][1] == AFTER_ALL
+        return bool(self.stays) and self.stays[-1].until_us == AFTER_ALL
+
+    def enter(self, role: str, at_us: int) -> None:
+        """It is a member from now on."""
+        if not self.is_in:
+            self.stays.append(_Stay(role, at_us))
 
     def leave(self, at_us: int) -> None:
         """It is no member any more."""
         if self.is_in:
-            self.stays[-1] = (self.stays[-1][0], at_us)
+            self.stays[-1].until_us = at_us
+
+
+def _from_before(identity: str, role: str = "", *, proven: bool = False) -> Member:
+    """A member of whose coming no event tells."""
+    return Member(identity, identity, proven, stays=[_Stay(role, BEFORE_ALL)])
 
 
 @dataclass(slots=True)
@@ -81,7 +98,8 @@ class Members:
         # The ledger begins with the colony: there was no member before it.
         self._whole = False
         self.owner_proven = self.owner in trusted
-        owner = Member(self.owner, "colony_owner", self.owner, self.owner_proven, {"owner"}, [(BEFORE_ALL, AFTER_ALL)])
+        owner = _from_before(self.owner, "colony_owner", proven=self.owner_proven)
+        owner.names.add("owner")
         self._enter(owner, self.owner, BEFORE_ALL)
 
     def _enter(self, member: Member, key: str, since_us: int) -> None:
@@ -98,10 +116,10 @@ class Members:
         if held is None:
             if self._whole:
                 return f"the key {key} was never a member's"
-            return Member(key, "", key, proven=False, stays=[(BEFORE_ALL, AFTER_ALL)])
+            return _from_before(key)
         if not held.since_us - SLACK_US <= at_us <= held.until_us + SLACK_US:
             return f"the key {key} did not sign for its member then: its time was over, or not come"
-        if not held.member.was_in(at_us):
+        if not held.member.roles(at_us):
             return f"the member {held.member.identity} was none then"
         return held.member
 
@@ -111,8 +129,8 @@ class Members:
         if member is None:
             if self._whole:
                 return f"{identity} was never a member"
-            return Member(identity, "", identity, proven=False, stays=[(BEFORE_ALL, AFTER_ALL)])
-        return member if member.was_in(at_us) else f"the member {identity} was none then"
+            return _from_before(identity)
+        return member if member.roles(at_us) else f"the member {identity} was none then"
 
     def add(self, line: Line) -> None:
         """Takes in a membership event.
@@ -188,16 +206,15 @@ class Members:
         member = self._members.get(record["identity"])
         if member is None:
             self._expect(line, record["key"] == record["identity"], "a new member is known by the key that it enters with")
-            member = Member(record["identity"], record["role"], record["key"], proven)
+            member = Member(record["identity"], record["key"], proven)
             self._enter(member, record["key"], record["at_us"])
         else:
             self._expect(line, record["key"] == member.key, "it enters with another key than it had last")
         held = self._keys.get(record["key"])
         self._expect(line, held is not None and held.member is member, "the key is another member's")
-        member.role, member.proven = record["role"], proven
+        member.proven = proven
         member.names.add(record["name"])
-        if not member.is_in:
-            member.stays.append((record["at_us"], AFTER_ALL))
+        member.enter(record["role"], record["at_us"])
 
     def _add_colony(self, line: Line, calls: Mapping[str, Call], proven: bool) -> None:
         record = line.record
@@ -233,7 +250,10 @@ class Members:
             self._expect(line, request.identity.lower() == record["identity"], "the approval is of another executor")
         if proven and (found := self._request(line, calls, "RegisterExecutor")) is not None:
             call, request = found
-            self._expect(line, call.signer == record["key"], "the registration is signed by another key")
+            held = self._keys.get(call.signer)
+            # It may have registered with a key that was rotated since.
+            own = call.signer == record["key"] or (held is not None and held.member.identity == record["identity"])
+            self._expect(line, own, "the registration is signed by another key")
             self._expect(line, request.name == record["name"], "it registered under another name")
         self._come(line, proven)
 
@@ -265,8 +285,7 @@ class Members:
         record = line.record
         member = self._members.get(record["identity"])
         if member is None and not self._whole:
-            stays = [(BEFORE_ALL, AFTER_ALL)]
-            member = Member(record["identity"], record["role"], record["identity"], proven=False, stays=stays)
+            member = _from_before(record["identity"], record["role"])
             member.names.add(record["name"])
             self._enter(member, record["identity"], BEFORE_ALL)
         self._expect(line, member is not None and member.is_in, "it is about somebody who was no member")

@@ -4,9 +4,7 @@ from typing import Any
 
 from colonies.audit.findings import Report
 from colonies.audit.signatures import signer_of
-from colonies.signing import join_text
-
-ROTATE_PREFIX = "colonies-rotate-v1"
+from colonies.signing import join_text, rotate_text
 
 
 def joined_by(proof: Any, cluster: str, colony: str, role: str, name: str, report: Report) -> str | None:
@@ -19,5 +17,5 @@ def joined_by(proof: Any, cluster: str, colony: str, role: str, name: str, repor
 def rotated_by(proof: Any, cluster: str, colony: str, old_key: str, report: Report) -> str | None:
     """Identity of the key that agreed to take the place of another; None if the proof does not fit that."""
     report.counts["signatures"] += 1
-    text = f"{ROTATE_PREFIX}\n{cluster}\n{colony}\n{old_key}\n{proof.time_ms}\n".encode()
+    text = rotate_text(audience=cluster, colony=colony, old=old_key, time_ms=proof.time_ms)
     return signer_of(proof.public_key, proof.signature, text)

@@ -145,6 +145,8 @@ class _Verifier:
             self._check_hash(line, current)
             self._asking.check_event(current.life, event, lambda kind, message: self._found(line, kind, message))
         else:
+            if event["hash"]:
+                self._found(line, Kind.CHAIN, "it has a hash, and its process has nothing that this could follow from")
             self._calls.get(event["call"])
             self._calls.get(event["output_call"])
         for message in current.life.step(event):

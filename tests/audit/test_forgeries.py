@@ -335,3 +335,15 @@ def test_findings_stop_where_asked() -> None:
             record["actor"] = OTHER
     report = checked(author, chained(records), max_findings=3)
     assert (len(report.findings), report.stopped) == (3, True)
+
+
+def test_a_retry_used_twice() -> None:
+    """A workflow fails, is taken up again, and fails again: the scheduler takes it up once more by the same call."""
+    author = Author()
+    (one,) = author.submit_workflow(author.user, 1)
+    for _ in range(2):
+        author.assign(one)
+        author.close([one], errors=["no"])
+        author.retry(author.user, [one])
+    one.events[-1]["call"] = one.events[3]["call"]
+    expect(checked(author, author.records()), Kind.CALL, "an earlier event of this process already")

@@ -95,6 +95,8 @@ class Asking:
         if not event["call"]:
             found(Kind.CALL, "it must name the call that asked for it")
             return
+        if event["call"] in life.calls:
+            found(Kind.CALL, "its call has asked for an earlier event of this process already")
         self._CHECKS[event["reason"]](self, life, event, found)
 
     def _call(self, digest: str, wanted: type[AskedT], verb: str, found: Found) -> tuple[Call, AskedT] | None:

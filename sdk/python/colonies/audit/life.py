@@ -81,6 +81,8 @@ class Life:
     retries: int = 0
     # The executor of each attempt.
     executors: list[str] = field(default_factory=list)
+    # Those that asked for its events.
+    calls: list[str] = field(default_factory=list)
 
     @property
     def may_retry(self) -> bool:
@@ -153,6 +155,8 @@ class Life:
         self.state = end
         self.events += 1
         self.at_us = event["at_us"]
+        if event["call"]:
+            self.calls.append(event["call"])
         if end is State.RUNNING:
             self.attempt, self.executor_name = event["attempt"], event["executor_name"]
             self.began_us = event["at_us"]

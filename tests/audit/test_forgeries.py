@@ -101,12 +101,6 @@ FORGERIES: Sequence[tuple[Callable[[Author], Any], Forge, Kind, str]] = (
     (plain, changed("CLOSED", call=OTHER), Kind.CALL, "does not stand before it"),
     (
         plain,
-        lambda records: event(records, "CLOSED", 1).update(output_call=event(records, "CLOSED")["output_call"]),
-        Kind.CALL,
-        "holds outputs of its own",
-    ),
-    (
-        plain,
         lambda records: event(records, "CLOSED", 2).update(output_call=event(records, "CLOSED")["output_call"]),
         Kind.CALL,
         "names another attempt",

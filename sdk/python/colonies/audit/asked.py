@@ -181,8 +181,6 @@ class Asking:
             found(Kind.CALL, f"its call reports a {'success' if closed.successful else 'failure'}")
         if list(closed.errors) != event["errors"]:
             found(Kind.CALL, "its call reports other errors")
-        if event["output_call"] and closed.has_outputs:
-            found(Kind.CALL, "its call holds outputs of its own, and it names those set before")
         if event["reason"] == "RETRIED" and not closed.retryable:
             found(Kind.CALL, "its call says that trying again does not help")
         if event["to"] == State.FAILED and closed.retryable and life.may_retry:

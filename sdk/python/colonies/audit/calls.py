@@ -57,7 +57,6 @@ class Closed:
 
     attempt: int
     successful: bool
-    has_outputs: bool
     errors: tuple[str, ...]
     retryable: bool
 
@@ -145,7 +144,6 @@ def _closed(close: scheduler.Close) -> Closed:
     return Closed(
         close.attempt.attempt,
         successful,
-        bool(close.success.outputs),
         tuple(close.failure.errors),
         close.failure.retryable,
     )

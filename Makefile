@@ -64,6 +64,10 @@ test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real pro
 test-model: $(VENV)/.dev ## Run ten thousand random steps of the scheduler against its model
 	$(BIN)/python -m pytest -q -m model
 
+.PHONY: vectors
+vectors: $(VENV)/.dev ## Hold the signing code of every language against the vectors (needs node and ruby)
+	@$(BIN)/python -m tests.conformance.signatures.conformance
+
 .PHONY: lint
 lint: $(VENV)/.dev node_modules/.stamp ## Ruff, strict mypy, import-linter, buf, stub drift
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ from servicekit.directory import Directory
 from servicekit.drain import Drain
 from servicekit.envelope import LARGE_AT_MOST, MIB
 from servicekit.failures import Failure
+from servicekit.limits import Limits
 from servicekit.members import RemoteMembers, members_of
 from servicekit.nonces import RedisNonces
 from servicekit.pipeline import CallPipeline, Gate, Handlers
@@ -129,10 +130,11 @@ class Process:
         gate = Gate(
             audience=self.settings.cluster,
             clock=self.clock,
-            nonces=RedisNonces(self.redis),
+            nonces=RedisNonces(self.redis, self.clock),
             members=members,
             principals=frozenset({self.settings.server_owner, *self.settings.service_identities.values()}),
             policy=Policy.load(),
+            limits=Limits.of(self.settings),
         )
         server = grpc.aio.server(interceptors=[CallPipeline(gate, self.drain)], options=SERVER_OPTIONS)
         for register, _ in self._registrations:

@@ -124,6 +124,11 @@ class FailedPreconditionError(RpcError):
 class ResourceExhaustedError(RpcError):
     """Over a limit; try again after `retry_delay`."""
 
+    @property
+    def is_pace(self) -> bool:
+        """Whether it is only how often this caller calls, or how many streams it has: the same call gets through later."""
+        return self.reason in {"RATE_LIMITED", "TOO_MANY_STREAMS"}
+
 
 class UnavailableError(RpcError):
     """The server, or a part of it, is out of reach. Nothing was acknowledged."""

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from colonies.call.v1.signed_call_pb2 import SignedCall
 from colonies.membership_ledger import call_digest
 from colonies.signing import call_text
+from colonies.verifying import signer_of
 from servicekit.bounds import checked
-from servicekit.signature import Signed, is_signed
+from servicekit.signature import Signed
 from services.auth.domain.model import Call
 
 MAX_CALLS = 4
@@ -41,8 +42,14 @@ def passed_on(calls: Sequence[SignedCall], *, cluster: str) -> list[Call]:
             if (size := call.ByteSize()) > MAX_CALL_BYTES:
                 bounds.refuse(f"calls[{index}]", f"must be at most {MAX_CALL_BYTES} bytes; it has {size}")
                 continue
-            text = call_text(method=call.method, audience=cluster, time_ms=call.time_ms, nonce=call.nonce.hex(), body=call.body)
-            if not is_signed(call.public_key, call.signature, text):
+            try:
+                text = call_text(
+                    method=call.method, audience=cluster, time_ms=call.time_ms, nonce=call.nonce.hex(), body=call.body
+                )
+            except ValueError:
+                bounds.refuse(f"calls[{index}].method", "must be a full method name")
+                continue
+            if signer_of(call.public_key, call.signature, text) is None:
                 bounds.refuse(f"calls[{index}].signature", "does not fit the call, its key and this cluster")
             kept.append(Call(call.SerializeToString(), call_digest(text, call.public_key, call.signature)))
     return kept

@@ -80,6 +80,7 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
 
     def __init__(self) -> None:
         self.port = 0
+        self.signatures = SignatureCheck()
         self.lease_ms = 60_000
         self.executor_state = registry.EXECUTOR_STATE_APPROVED
         self.announced: list[registry.Function] = []
@@ -119,7 +120,7 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        self._server = grpc.aio.server(interceptors=[SignatureCheck()])
+        self._server = grpc.aio.server(interceptors=[self.signatures])
         add_SchedulerServiceServicer_to_server(self, self._server)
         add_RegistryServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")

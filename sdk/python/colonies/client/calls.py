@@ -90,6 +90,11 @@ def _is_full(failure: RpcError) -> bool:
     return isinstance(failure, ResourceExhaustedError) and failure.retry_delay is not None
 
 
+def _is_pace(failure: RpcError) -> bool:
+    """Whether the server asks to call less often."""
+    return isinstance(failure, ResourceExhaustedError) and failure.is_pace
+
+
 @asynccontextmanager
 async def in_time(seconds: float | None, what: str) -> AsyncGenerator[None]:
     """Ends its block after some seconds with a TimeoutError that says what was not over; None = never."""
@@ -201,7 +206,7 @@ class Calls:
         gone: Response | None = None,
         wait_if_full: bool = False,
     ) -> Response:
-        """Makes any unary call of the four stubs, and makes it again while the server is out of reach.
+        """Makes any unary call of the four stubs, and again while the server is out of reach or asks to call less often.
 
             response = await client.call(client.auth.GetColony, GetColonyRequest(colony_name="dev"))
 
@@ -218,6 +223,7 @@ class Calls:
         Raises:
             RpcError: the call was refused; the subclass says how.
             UnavailableError: the server was out of reach for `retry_for` seconds.
+            ResourceExhaustedError: over a limit; for `retry_for` seconds, if it is one of calls a second (RATE_LIMITED).
         """
         backoff = Backoff()
         give_up = time.monotonic() + self.retry_for
@@ -232,7 +238,7 @@ class Calls:
                 if gone is not None and unanswered and isinstance(failure, NotFoundError):
                     return gone
                 wait = backoff.next_seconds(failure.retry_delay)
-                passes = is_outage(error) or (wait_if_full and _is_full(failure))
+                passes = is_outage(error) or _is_pace(failure) or (wait_if_full and _is_full(failure))
                 if not passes or time.monotonic() + wait > give_up:
                     raise failure from None
                 if is_outage(error):
@@ -283,7 +289,7 @@ class Calls:
                 failure = to_error(error, self.address)
                 wait = backoff.next_seconds(failure.retry_delay)
                 give_up = give_up or time.monotonic() + self.retry_for
-                if not is_outage(error) or time.monotonic() + wait > give_up:
+                if not (is_outage(error) or _is_pace(failure)) or time.monotonic() + wait > give_up:
                     raise failure from None
             finally:
                 opened.cancel()

@@ -8,8 +8,8 @@ import pytest
 
 from colonies.audit.chains import call_digest, errors_text, event_hash, membership_hash, process_root, seal_text
 from colonies.audit.lines import LineWriter, canonical
-from colonies.audit.signatures import signer_of
 from colonies.keys import PrivateKey
+from colonies.verifying import signer_of
 from tests.audit.stories import told
 
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from colonies.audit.findings import Report
-from colonies.audit.signatures import signer_of
 from colonies.signing import join_text, rotate_text
+from colonies.verifying import signer_of
 
 
 def joined_by(proof: Any, cluster: str, colony: str, role: str, name: str, report: Report) -> str | None:

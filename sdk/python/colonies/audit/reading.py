@@ -13,8 +13,8 @@ from colonies.audit.chains import seal_text
 from colonies.audit.findings import Kind, Report
 from colonies.audit.lines import NO_DIGEST
 from colonies.audit.records import Line, MalformedError, check_form, decoded, label
-from colonies.audit.signatures import signer_of
 from colonies.keys import identity_of
+from colonies.verifying import signer_of
 
 # Digest and space before the JSON.
 _PREFIX = 65

@@ -129,7 +129,7 @@ def event_hash(
         outcome: how the attempt ended, as a number.
         errors: what was reported.
         call: digest of the call that asked for it; empty for none.
-        output_call: digest of the SetOutput whose outputs the process ended with; empty for none.
+        output_call: digest of the last SetOutput of the attempt that ended; empty for none.
     """
     return hash_of(
         EVENT_PREFIX,

@@ -21,6 +21,10 @@ class KeyFileError(ColoniesError):
     """A private key could not be read."""
 
 
+class NotSignableError(ColoniesError, ValueError):
+    """A value cannot stand in a text that is signed."""
+
+
 class ProfileError(ColoniesError):
     """The settings for reaching a server are missing or contradict each other."""
 

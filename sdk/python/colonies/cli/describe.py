@@ -6,6 +6,7 @@ from colonies.cli.failure import CliError, ExitCode
 from colonies.errors import (
     ColoniesError,
     KeyFileError,
+    NotSignableError,
     ProcessFailedError,
     ProfileError,
     RpcError,
@@ -27,6 +28,7 @@ _BY_STATUS: dict[grpc.StatusCode, ExitCode] = {
 
 _BY_TYPE: tuple[tuple[type[ColoniesError], ExitCode], ...] = (
     (KeyFileError, ExitCode.USAGE),
+    (NotSignableError, ExitCode.USAGE),
     (ProfileError, ExitCode.USAGE),
     (ValueEncodingError, ExitCode.USAGE),
     (WorkflowError, ExitCode.USAGE),

@@ -86,6 +86,17 @@ def _misfit() -> Unauthenticated:
     return Unauthenticated(msg, reason="SIGNATURE_INVALID")
 
 
+def check_fresh(time_ms: int, now_ms: int) -> None:
+    """That a call was signed within a minute of now.
+
+    Raises:
+        Unauthenticated: it was not.
+    """
+    if abs(now_ms - time_ms) > MAX_SKEW_MS:
+        msg = f"signed {(now_ms - time_ms) / 1000:.0f} s ago by this server's clock; at most {MAX_SKEW_MS // 1000} s"
+        raise Unauthenticated(msg, reason="SIGNATURE_STALE", metadata={"server_time_ms": str(now_ms)})
+
+
 def check_call(headers: Mapping[str, str], *, method: str, audience: str, body: bytes, now_ms: int) -> Signed:
     """The identity that signed this call.
 
@@ -105,9 +116,7 @@ def check_call(headers: Mapping[str, str], *, method: str, audience: str, body: 
     if not (well_formed and key and time and nonce and signature):
         raise _refused(headers)
     time_ms = int(time)
-    if abs(now_ms - time_ms) > MAX_SKEW_MS:
-        msg = f"signed {(now_ms - time_ms) / 1000:.0f} s ago by this server's clock; at most {MAX_SKEW_MS // 1000} s"
-        raise Unauthenticated(msg, reason="SIGNATURE_STALE", metadata={"server_time_ms": str(now_ms)})
+    check_fresh(time_ms, now_ms)
     try:
         text = call_text(method=method, audience=audience, time_ms=time_ms, nonce=nonce, body=body)
     except NotSignableError as error:

@@ -73,6 +73,11 @@ class Directory(Generic[T]):
         self._watchers: dict[Key, set[asyncio.Event]] = {}
         self._on_colony_removed: list[Callable[[str], None]] = []
 
+    @property
+    def is_live(self) -> bool:
+        """Whether changes are heard of."""
+        return self._live
+
     def on_colony_removed(self, callback: Callable[[str], None]) -> None:
         """Calls back with the name of every colony that is, or already was, removed."""
         self._on_colony_removed.append(callback)

@@ -59,6 +59,10 @@ async def audible(call: AsyncIterable[T]) -> AsyncIterator[T]:
         yield message
 
 
+# Beside keys a Directory has the members themselves, by what they are known by: for those who act on their behalf.
+KNOWN_AS = "known as "
+
+
 def members_of(source: Source[Member], clock: Clock) -> Directory[Member]:
     """Members, each until its key's time is over."""
     return Directory(source, clock, lambda member: member.valid_until_ns)
@@ -71,7 +75,8 @@ class RemoteMembers:
         self._auth = AuthServiceStub(channel)
 
     async def fetch(self, colony: str, identity: str) -> Member | None:
-        request = pb.ResolveMemberRequest(colony=colony, identity=identity)
+        known_as, identity = identity.startswith(KNOWN_AS), identity.removeprefix(KNOWN_AS)
+        request = pb.ResolveMemberRequest(colony=colony, identity=identity, known_as=known_as)
         try:
             response = await self._auth.ResolveMember(request, timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
@@ -90,5 +95,7 @@ class RemoteMembers:
                     yield SYNCED
                 elif change.colony or change.identity:
                     yield Change(change.colony, change.identity, change.colony_removed)
+                    if not change.colony_removed:
+                        yield Change(change.colony, KNOWN_AS + change.identity)
         except grpc.aio.AioRpcError as error:
             raise outage_of(error) from error

@@ -30,3 +30,10 @@ PREFIX_REQUIRED = Counter(
 LIMITED = Counter(
     "colonies_rpc_limited_total", "Calls over a limit: of an identity, of a colony, or of open streams.", ["limit"]
 )
+
+CERTIFICATE_EXPIRES = Gauge(
+    "colonies_tls_certificate_expires_seconds", "Unix time at which this process's TLS certificate expires; 0 without TLS."
+)
+CERTIFICATES_REFUSED = Counter(
+    "colonies_tls_certificates_refused_total", "Changes of certificate files that could not be used; the old stay in use."
+)

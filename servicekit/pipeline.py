@@ -27,7 +27,7 @@ import structlog
 
 from servicekit import metrics
 from servicekit.bounds import IDENTITY, NAME, NAME_RULE, shown
-from servicekit.caller import MEMBER_ROLES, NO_COLONY, PRINCIPAL_ROLES, Caller, Member, Role, set_current
+from servicekit.caller import MEMBER_ROLES, NO_COLONY, Caller, Member, Role, set_current
 from servicekit.clock import NS_PER_MS, Clock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
@@ -41,6 +41,7 @@ from servicekit.failures import (
     stranger_denied,
 )
 from servicekit.limits import LONG_POLLS, Limits, Streams
+from servicekit.members import KNOWN_AS
 from servicekit.nonces import Nonces
 from servicekit.observation import Context, Meters, Observation
 from servicekit.policy import Policy, Rule
@@ -142,11 +143,10 @@ class Gate:
         check_fresh(call.time_ms, self._clock.now_ns() // NS_PER_MS)
 
     async def _granted(self, rule: Rule, colony: str | None, key: str) -> Member:
-        """Whose key this is, if the rule lets it in; looked for where it is most likely first."""
+        """Whose key this is, if the rule lets it in; looked for where it most likely is."""
         likely = key in self._principals or self._members.kept(NO_COLONY, key) is not None
         if likely and (principal := await self._principal(rule, key)):
             return principal
-        # A colony without a name is nobody's, but for what is asked of the principals themselves.
         if colony and NAME.match(colony) is not None:
             member = await self._members.get(colony, key)
             if member is not None:
@@ -159,7 +159,8 @@ class Gate:
         if colony is None:
             msg = "this identity may not call this method"
             raise PermissionDenied(msg, reason="ROLE_NOT_ALLOWED")
-        if NAME.match(colony) is None:
+        # Where it may be empty, whoever is no principal is a stranger.
+        if NAME.match(colony) is None and (colony or Role.SERVER_OWNER not in rule.roles):
             raise InvalidArgument([Violation("colony_name", f"{NAME_RULE}; got {shown(colony)}")])
         raise stranger_denied()
 
@@ -175,7 +176,7 @@ class Gate:
         if NAME.match(colony) is None or IDENTITY.match(identity) is None:
             msg = f"must be the identity of a member of the request's colony; got {shown(identity)}"
             raise InvalidArgument([Violation("on_behalf_of", msg)])
-        member = await self._members.get(colony, identity)
+        member = await self._members.get(colony, KNOWN_AS + identity)
         if member is None or not rule.grants_role(member.role, ""):
             msg = "the member on whose behalf this call is made may not make it (any more)"
             raise PermissionDenied(msg, reason="ON_BEHALF_REVOKED")
@@ -184,9 +185,6 @@ class Gate:
     @contextmanager
     def watching(self, caller: Caller) -> Iterator[asyncio.Event]:
         """An event that is set when the place of the key that the caller signed with may have changed."""
-        if caller.role not in MEMBER_ROLES | PRINCIPAL_ROLES:
-            yield asyncio.Event()
-            return
         colony = caller.colony if caller.role in MEMBER_ROLES else NO_COLONY
         with self._members.watching(colony, caller.call.key) as event:
             yield event

@@ -1,9 +1,9 @@
 """Settings that every service has. They come from the environment: COLONIES_<NAME>."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from servicekit.bounds import IDENTITY
@@ -34,8 +34,15 @@ class ServiceSettings(BaseSettings):
     auth_address: str = ""
     registry_address: str = ""
     scheduler_address: str = ""
-    # Serve plaintext on an address that is not loopback.
+    # Speak plaintext on an address that is not loopback: as a listener, and to other services.
     allow_plaintext: bool = False
+    # This process's certificate (PEM, with what leads to the CA) and its key (mode 0600): all its listeners speak TLS.
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    # Whom to trust (PEM): channels to other services speak TLS, and show the own certificate if there is one.
+    tls_ca_file: Path | None = None
+    # Mutual TLS: listeners take only peers with a certificate that the CA file leads to.
+    tls_require_client_cert: bool = False
     # Connections to Postgres that one process holds at most.
     postgres_connections: int = Field(default=10, ge=2, le=500)
     # Seconds that calls in hand get to finish after SIGTERM.
@@ -68,6 +75,18 @@ class ServiceSettings(BaseSettings):
                 msg = f"the identity of {name!r} is not 64 lower-case hex digits"
                 raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            absent, given = ("KEY", "CERT") if self.tls_key_file is None else ("CERT", "KEY")
+            msg = f"COLONIES_TLS_{absent}_FILE is not set, and COLONIES_TLS_{given}_FILE is of no use without it"
+            raise ValueError(msg)
+        for name, value in (("CERT", self.tls_cert_file), ("CA", self.tls_ca_file)):
+            if self.tls_require_client_cert and value is None:
+                msg = f"COLONIES_TLS_{name}_FILE is not set, and COLONIES_TLS_REQUIRE_CLIENT_CERT needs it"
+                raise ValueError(msg)
+        return self
 
     @field_validator("server_owner")
     @classmethod

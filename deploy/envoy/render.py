@@ -8,8 +8,10 @@ resolves to all of them (`discovery_dns.yaml`, Compose and Kubernetes).
     python -m deploy.envoy.render --check    fails when that file is not what the template gives
 """
 
+import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from textwrap import indent
@@ -21,23 +23,57 @@ _FOLDER = Path(__file__).parent
 _ROUTE_INDENT = 24
 _CLUSTER_INDENT = 4
 _DISCOVERY_INDENT = 2
+_LISTENER_TLS_INDENT = 10
 
 
-def with_files(*, host: str, port: int, admin_port: int, endpoints: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The files that `own_secret` and `trust_secret` wrote: with them, the front door speaks TLS to both sides.
+
+    `require_client_certificate`: clients, too, must show a certificate that leads to the trusted ones.
+    """
+
+    own: Path
+    trust: Path
+    require_client_certificate: bool = False
+
+
+def own_secret(certificate: Path, key: Path, *, watched: Path) -> str:
+    """The file that says where the front door's certificate is. Envoy reads it again when something is moved into `watched`."""
+    value = {"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(key)}}
+    return _secret("own", {"tls_certificate": {**value, "watched_directory": {"path": str(watched)}}})
+
+
+def trust_secret(authority: Path, *, watched: Path) -> str:
+    """The file that says whom the front door trusts; otherwise as `own_secret`."""
+    value = {"trusted_ca": {"filename": str(authority)}, "watched_directory": {"path": str(watched)}}
+    return _secret("trust", {"validation_context": value})
+
+
+def _secret(name: str, value: Mapping[str, object]) -> str:
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+    return json.dumps({"resources": [{"@type": kind, "name": name, **value}]}, indent=2) + "\n"
+
+
+def with_files(*, host: str, port: int, admin_port: int, endpoints: Path, tls: Secrets | None = None) -> str:
     """A configuration whose replicas are named in `endpoints`/<service>.json, on one machine."""
     return _render(
         "discovery_files.yaml",
         {service: {"endpoints": str(endpoints)} for service in SERVICES},
         {"host": host, "port": port, "admin_host": "127.0.0.1", "admin_port": admin_port, "share_port": "false"},
+        tls,
     )
 
 
-def with_dns(addresses: Mapping[str, tuple[str, int]], *, port: int = 50080, admin_port: int = 9901) -> str:
+def with_dns(
+    addresses: Mapping[str, tuple[str, int]], *, port: int = 50080, admin_port: int = 9901, tls: Secrets | None = None
+) -> str:
     """A configuration for a container: each service's replicas stand behind a DNS name and a port."""
     return _render(
         "discovery_dns.yaml",
         {service: {"dns_host": host, "dns_port": str(number)} for service, (host, number) in addresses.items()},
         {"host": "0.0.0.0", "port": port, "admin_host": "127.0.0.1", "admin_port": admin_port, "share_port": "true"},  # noqa: S104
+        tls,
     )
 
 
@@ -47,23 +83,41 @@ def compose() -> str:
     return head + with_dns({service: (service, COMPOSE_SERVICE_PORT) for service in SERVICES})
 
 
-def _render(discovery: str, services: Mapping[str, Mapping[str, str]], whole: Mapping[str, object]) -> str:
+def _render(discovery: str, services: Mapping[str, Mapping[str, str]], whole: Mapping[str, object], tls: Secrets | None) -> str:
     routes, clusters = [], []
     for service, facts in services.items():
         found_by = _fill(discovery, {"service": service, **facts})
         routes.append(_fill("route.yaml", {"service": service}))
-        clusters.append(_fill("cluster.yaml", {"service": service, "discovery": indent(found_by, " " * _DISCOVERY_INDENT)}))
+        parts = {"discovery": indent(found_by, " " * _DISCOVERY_INDENT), "cluster_tls": _cluster_tls(tls, service)}
+        clusters.append(_fill("cluster.yaml", {"service": service, **parts}))
     return (
         _fill(
             "envoy.yaml",
             {
                 **whole,
+                "listener_tls": _listener_tls(tls),
                 "routes": indent("\n".join(routes), " " * _ROUTE_INDENT),
                 "clusters": indent("\n".join(clusters), " " * _CLUSTER_INDENT),
             },
         )
         + "\n"
     )
+
+
+def _listener_tls(tls: Secrets | None) -> str:
+    if tls is None:
+        return ""
+    trust = ""
+    if tls.require_client_certificate:
+        trust = "\n" + indent(_fill("client_trust.yaml", {"trust": tls.trust}), " " * 6)
+    values = {"own": tls.own, "require_client_certificate": str(bool(trust)).lower(), "client_trust": trust}
+    return "\n" + indent(_fill("listener_tls.yaml", values), " " * _LISTENER_TLS_INDENT)
+
+
+def _cluster_tls(tls: Secrets | None, service: str) -> str:
+    if tls is None:
+        return ""
+    return "\n" + indent(_fill("cluster_tls.yaml", {"own": tls.own, "trust": tls.trust, "service": service}), "  ")
 
 
 def _fill(name: str, values: Mapping[str, object]) -> str:

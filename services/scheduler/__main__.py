@@ -79,7 +79,7 @@ async def compose(process: Process, settings: Settings) -> None:
         AuditLedgers(database),
         RemoteMemberships(process.channel(settings.auth_address, "auth_address"), settings.cluster),
         cluster=settings.cluster,
-        key=process.key,
+        holder=process.key_file,
         kept=settings.receipts,
         clock=process.clock,
     )

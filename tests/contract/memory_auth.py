@@ -149,6 +149,14 @@ class MemoryStore:
         who = self._who(colony, held.identity)
         return resolved if who is None else replace(resolved, role=who[0], name=who[1])
 
+    async def member(self, colony: str, identity: str) -> Resolved:
+        living = await self.colony(colony)
+        if living is None:
+            return Resolved(colony_exists=False)
+        resolved = Resolved(colony_exists=True, identity=identity)
+        who = self._who(colony, identity)
+        return resolved if who is None else replace(resolved, role=who[0], name=who[1])
+
     def _who(self, colony: str, identity: str) -> tuple[Role, str] | None:
         if colony in self._colonies and self._colonies[colony].owner == identity:
             return Role.COLONY_OWNER, OWNER_NAME

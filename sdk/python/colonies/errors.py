@@ -21,6 +21,10 @@ class KeyFileError(ColoniesError):
     """A private key could not be read."""
 
 
+class CertificateFileError(ColoniesError):
+    """A file with a certificate or its key cannot be used."""
+
+
 class ProfileError(ColoniesError):
     """The settings for reaching a server are missing or contradict each other."""
 

@@ -15,6 +15,7 @@ import grpc
 
 from colonies.keys import PrivateKey
 from colonies.nonces import StreamCall, UnaryCall
+from colonies.tls import CertificateFiles, TlsChannel
 
 KEY_HEADER = "colonies-public-key"
 TIME_HEADER = "colonies-time"
@@ -219,6 +220,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def signed_channel(address: str, signer: Signer) -> SigningChannel:
-    """A channel to `address` ("host:port") that signs every call."""
-    return SigningChannel(grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS), signer)
+def signed_channel(address: str, signer: Signer, files: CertificateFiles | None = None) -> SigningChannel:
+    """A channel to `address` ("host:port") that signs every call; with TLS if there are certificates to check it by."""
+    if files is None:
+        return SigningChannel(grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS), signer)
+    return SigningChannel(TlsChannel(address, files, CHANNEL_OPTIONS), signer)

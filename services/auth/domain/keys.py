@@ -26,6 +26,10 @@ class Keys:
             return await self._principals.resolve(key, datetime_of(self._clock.now_ns()))
         return await self._memberships.resolve(colony, key)
 
+    async def known_as(self, colony: str, identity: str) -> Resolved:
+        """What the member is that is known by this identity."""
+        return await self._store.member(colony, identity)
+
     async def replaced(self, colony: str, signer: str, new: str) -> str:
         """The key whose place a new one is to take: the signer's, unless the new one signs itself to repeat what was done.
 

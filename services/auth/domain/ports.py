@@ -75,6 +75,10 @@ class Store(Protocol):
         """
         ...
 
+    async def member(self, colony: str, identity: str) -> Resolved:
+        """What the member is that is known by this identity."""
+        ...
+
     async def keys(self, colony: str, identity: str) -> list[str]:
         """All keys that an identity has, or had."""
         ...

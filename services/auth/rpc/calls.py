@@ -8,6 +8,7 @@ from colonies.signing import call_text
 from colonies.verifying import signer_of
 from servicekit.bounds import checked
 from servicekit.signature import Signed
+from servicekit.signed_calls import message_of
 from services.auth.domain.model import Call
 
 MAX_CALLS = 4
@@ -16,16 +17,8 @@ MAX_CALL_BYTES = 2 * 1024 * 1024
 
 def call_in_hand(signed: Signed) -> Call:
     """The call that is being served."""
-    public_key, signature = bytes.fromhex(signed.public_key), bytes.fromhex(signed.signature)
-    message = SignedCall(
-        method=signed.method,
-        public_key=public_key,
-        time_ms=signed.time_ms,
-        nonce=bytes.fromhex(signed.nonce),
-        signature=signature,
-        body=signed.body,
-    )
-    return Call(message.SerializeToString(), call_digest(signed.text, public_key, signature))
+    message = message_of(signed)
+    return Call(message.SerializeToString(), call_digest(signed.text, message.public_key, message.signature))
 
 
 def passed_on(calls: Sequence[SignedCall], *, cluster: str) -> list[Call]:

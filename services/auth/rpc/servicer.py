@@ -80,7 +80,8 @@ class AuthServicer(AuthServiceServicer):
         return pb.ListUsersResponse(users=users, next_cursor=convert.next_cursor(page))
 
     async def ResolveMember(self, request: pb.ResolveMemberRequest, _context: Any) -> pb.ResolveMemberResponse:
-        return convert.resolved_message(await self._keys.resolve(*convert.key_somewhere(request)))
+        resolve = self._keys.known_as if request.known_as else self._keys.resolve
+        return convert.resolved_message(await resolve(*convert.key_somewhere(request)))
 
     async def PutExecutor(self, request: pb.PutExecutorRequest, _context: Any) -> pb.PutExecutorResponse:
         colony, identity, name = convert.executor(request)

@@ -77,10 +77,10 @@ async def append(connection: Connection, colony: str, kind: EventKind, who: Who,
 
 
 async def record(connection: Connection, colony: str, kind: EventKind, who: Who, evidence: Evidence) -> None:
-    """Puts an event about a member into the ledger, and tells followers of all keys that the member has."""
+    """Puts an event about a member into the ledger, and tells followers of the member and of all keys that it has."""
     current, live = await live_keys(connection, colony, who.identity, evidence)
     await append(connection, colony, kind, who, current, evidence)
-    await tell(connection, *(Change(colony, key) for key in live))
+    await tell(connection, *(Change(colony, key) for key in sorted({who.identity, *live})))
 
 
 def event_of(row: Mapping[str, Any]) -> Event:

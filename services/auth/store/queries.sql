@@ -118,6 +118,14 @@ LEFT JOIN member ON member.colony = colony.name AND member.identity = held.ident
 WHERE colony.name = %(colony)s
     AND colony.removed_at IS NULL;
 
+-- name: resolve_known
+-- The owner of a living colony, and the place of the member that is known by an identity.
+SELECT colony.owner, %(identity)s::text AS identity, NULL::timestamptz AS until, member.role, member.name
+FROM colony
+LEFT JOIN member ON member.colony = colony.name AND member.identity = %(identity)s
+WHERE colony.name = %(colony)s
+    AND colony.removed_at IS NULL;
+
 -- name: key
 -- Whose key one is, and until when it is good.
 SELECT key, identity, until, replaces

@@ -148,9 +148,15 @@ class PostgresStore:
 
     async def resolve(self, colony: str, key: str) -> Resolved:
         """Whose key it is in a colony, and the role that its member has there."""
-        query = "resolve" if colony else "key"
+        return await self._resolved(colony, "resolve" if colony else "key", {"colony": colony, "key": key})
+
+    async def member(self, colony: str, identity: str) -> Resolved:
+        """What the member is that is known by this identity."""
+        return await self._resolved(colony, "resolve_known", {"colony": colony, "identity": identity})
+
+    async def _resolved(self, colony: str, query: str, parameters: Mapping[str, str]) -> Resolved:
         async with self._database.transaction() as connection:
-            row = await row_of(connection, query, {"colony": colony, "key": key})
+            row = await row_of(connection, query, parameters)
         exists = bool(colony) and row is not None
         if row is None or row["identity"] is None:
             return Resolved(colony_exists=exists)

@@ -108,6 +108,15 @@ class Ledgers(Protocol):
         ...
 
 
+class KeyHolder(Protocol):
+    """Who has this service's key; it may be another one from one moment to the next."""
+
+    @property
+    def key(self) -> PrivateKey:
+        """That of now."""
+        ...
+
+
 class Memberships(Protocol):
     """What auth keeps of members."""
 
@@ -140,14 +149,14 @@ class Auditing:
         memberships: Memberships,
         *,
         cluster: str,
-        key: PrivateKey,
+        holder: KeyHolder,
         kept: bool,
         clock: Clock,
     ) -> None:
         self._ledgers = ledgers
         self._memberships = memberships
         self._cluster = cluster
-        self._key = key
+        self._holder = holder
         self._kept = kept
         self._clock = clock
 
@@ -171,7 +180,7 @@ class Auditing:
             if len(chunk) >= CHUNK_BYTES:
                 yield bytes(chunk)
                 chunk.clear()
-        yield bytes(chunk + writer.seal(self._key, time_ms=self._clock.now_ns() // NS_PER_MS))
+        yield bytes(chunk + writer.seal(self._holder.key, time_ms=self._clock.now_ns() // NS_PER_MS))
 
     async def _lines(
         self, colony: str, scope: Scope, members: Sequence[Sequence[MembershipEvent]], lines: _Lines

@@ -107,7 +107,7 @@ def test_user_names_are_names(monkeypatch: pytest.MonkeyPatch, account: str, nam
     ("listening", "host"), [("127.0.0.1:7", "127.0.0.1"), ("0.0.0.0:7", "127.0.0.1"), ("localhost:7", "localhost")]
 )
 def test_the_address_to_connect_to(listening: str, host: str) -> None:
-    address = Address.of(SimpleNamespace(address=listening, cluster_id="c"))
+    address = Address.of(SimpleNamespace(address=listening, cluster_id="c", ca_file=""))
     assert address == Address(host, 7, "c")
 
 

@@ -4,6 +4,7 @@ import grpc
 
 from colonies.cli.failure import CliError, ExitCode
 from colonies.errors import (
+    CertificateFileError,
     ColoniesError,
     KeyFileError,
     ProcessFailedError,
@@ -27,6 +28,7 @@ _BY_STATUS: dict[grpc.StatusCode, ExitCode] = {
 
 _BY_TYPE: tuple[tuple[type[ColoniesError], ExitCode], ...] = (
     (KeyFileError, ExitCode.USAGE),
+    (CertificateFileError, ExitCode.USAGE),
     (ProfileError, ExitCode.USAGE),
     (ValueEncodingError, ExitCode.USAGE),
     (WorkflowError, ExitCode.USAGE),

@@ -652,19 +652,23 @@ class ResolveMemberRequest(_message.Message):
 
     COLONY_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
+    KNOWN_AS_FIELD_NUMBER: _builtins.int
     colony: _builtins.str
     """The tenant: a Name; empty for the server owner and the services."""
     identity: _builtins.str
     """A key's identity: 64 hex digits."""
+    known_as: _builtins.bool
+    """Not whose key it is, but what the member is that is known by this identity, whatever its key is now. Only in a colony."""
     def __init__(
         self,
         *,
         colony: _builtins.str = ...,
         identity: _builtins.str = ...,
+        known_as: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony", b"colony", "identity", b"identity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony", b"colony", "identity", b"identity", "known_as", b"known_as"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1039,7 +1043,7 @@ class WatchMembersResponse(_message.Message):
     colony: _builtins.str
     """The colony in which something changed; empty for the server owner and the services."""
     identity: _builtins.str
-    """The identity of the key that is not what it was."""
+    """The identity of the key that is not what it was, or of the member."""
     colony_removed: _builtins.bool
     """The whole colony was removed."""
     synced: _builtins.bool

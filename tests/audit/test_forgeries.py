@@ -131,7 +131,7 @@ FORGERIES: Sequence[tuple[Callable[[Author], Any], Forge, Kind, str]] = (
     (plain, lambda records: process(records).update(workflow_id=""), Kind.CALL, "it is in no workflow"),
     (batch, lambda records: process(records).update(workflow_id=process(records)["id"]), Kind.CALL, "it is in a workflow"),
     (plain, changed("SUBMITTED", actor=OTHER), Kind.CALL, "its actor is"),
-    (plain, changed("SUBMITTED", at_us=1_700_000_000_000_000), Kind.TRANSITION, "another time than the process's submit"),
+    (plain, changed("SUBMITTED", at_us=1_699_999_000_000_000), Kind.TRANSITION, "another time than the process's submit"),
     (growing, changed("ASSIGNED", actor=key_of("ann").identity), Kind.CALL, "its attempt was not its signer's"),
     # Who cancelled, and who took up again
     (cancelled, changed("CANCELLED", actor=key_of("exec-1").identity), Kind.CALL, "neither the initiator nor"),

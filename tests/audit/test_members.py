@@ -228,3 +228,18 @@ def test_a_forger_whom_nobody_trusts_is_told(author: Author) -> None:
     run_one(author)
     report = verify(io.BytesIO(author.file(sealed_by=PrivateKey.generate())), author.trusted)
     only(report, Kind.SEAL, "not among the trusted identities")
+
+
+def test_a_colony_whose_owner_the_server_does_not_know(author: Author) -> None:
+    author.memberships.clear()
+    run_one(author)
+    author.add_user("bob", key_of("bob"))
+    author.cancel(author.owner, author.submit(author.user), workflow=False)
+    records = author.records()
+    records[0]["owner"] = ""
+    report = verify(io.BytesIO(author.file(records)), author.trusted)
+    assert report.intact(), report.findings
+    assert any("names no owner" in warning.message for warning in report.warnings)
+    report = verify(io.BytesIO(author.file(records)), frozenset({author.scheduler.identity}))
+    assert [finding.kind for finding in report.findings] == [Kind.MEMBERSHIP, Kind.CALL]
+    assert "not signed by the colony's owner" in report.findings[0].message

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -12,6 +13,7 @@ from colonies.cli.failure import ExitCode
 from colonies.keys import PrivateKey
 from colonies.profile import Profile, save_profile
 from colonies.scheduler.v1 import audit_pb2 as pb
+from deploy.local.state import StackState
 from tests.audit.author import CLUSTER, COLONY, Author
 from tests.audit.stories import failed, plain
 
@@ -48,13 +50,19 @@ def test_export_writes_the_file_that_came(shell: Shell, server: FakeServer, auth
     _answers(server, data[:1000], b"", data[1000:])
     target = shell.folder / "colony.audit"
     target.write_text("an older one")
-    result = shell("audit", "export", "-o", str(target), "--since", "2023-11-14T22:00+00:00", "--workflow", "w")
+    result = shell(
+        "audit", "export", "-o", str(target), "--since", "2023-11-14T22:00+00:00", "--workflow", "w", "--before", "2024-01-01"
+    )
     assert result.exit_code == 0, result.output
     assert target.read_bytes() == data
     assert target.stat().st_mode & 0o077 == 0
     assert author.scheduler.identity in result.stdout
     since = Timestamp(seconds=1_699_999_200)
-    assert server.requests == [pb.ExportAuditRequest(colony_name="dev", workflow_ids=["w"], submitted_since=since)]
+    (request,) = server.requests
+    # Without a zone it is local time.
+    assert request.submitted_before.ToDatetime() == datetime(2024, 1, 1).astimezone(UTC).replace(tzinfo=None)
+    request.ClearField("submitted_before")
+    assert request == pb.ExportAuditRequest(colony_name="dev", workflow_ids=["w"], submitted_since=since)
 
 
 def test_export_to_standard_output(shell: Shell, server: FakeServer, author: Author) -> None:
@@ -161,6 +169,19 @@ def test_the_profile_vouches_for_the_owner_alone(offline: Shell, author: Author,
     assert result.exit_code == ExitCode.FAILED
     assert "nobody trusted vouches" not in result.stdout
     assert "not among the trusted identities" in result.stdout
+
+
+def test_the_local_stack_vouches_for_its_own_cluster(offline: Shell, author: Author) -> None:
+    folder = offline.folder / "data"
+    folder.mkdir()
+    identities = {"service-scheduler": author.scheduler.identity, "server-owner": author.server_owner.identity}
+    for cluster, code in ((CLUSTER, ExitCode.OK), ("other", ExitCode.USAGE)):
+        state = StackState(1, 1, "ready", "127.0.0.1:1", cluster, str(folder), 0.0, identities)
+        state.save(folder / "state.json")
+        result = offline("audit", "verify", _written(offline.folder, author.file()), "--strict", "--data-dir", str(folder))
+        assert result.exit_code == code, result.output
+    told = json.loads(offline("status", "--json", "--data-dir", str(folder)).stdout)
+    assert told["local"]["identities"] == identities
 
 
 def test_show_tells_who_asked_for_what(offline: Shell, author: Author) -> None:

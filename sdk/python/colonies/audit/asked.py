@@ -207,7 +207,7 @@ class Asking:
 
     def _check_controller(self, life: Life, call: Call, event: Record, found: Found) -> None:
         """Only the initiator and the colony's owner may do this."""
-        if event["actor"] not in {life.process["initiator"], self._members.owner}:
+        if event["actor"] != life.process["initiator"] and not self._members.is_owner(event["actor"]):
             found(Kind.CALL, f"it is by {event['actor']}, neither the initiator nor the colony's owner")
         self._check_signer(call, event, event["actor"], _SUBMITTERS, found)
 

@@ -8,6 +8,8 @@ from colonies.audit.records import Record
 
 # Replicas have clocks of their own.
 CLOCK_SLACK_US = 120 * 1_000_000
+# Submits that come together are entered together, a moment after they were accepted; an outage may make it a long one.
+LONGEST_ENTRY_US = 600 * 1_000_000
 UNLIMITED = -1
 
 
@@ -147,7 +149,7 @@ class Life:
     def _time(self, event: Record) -> list[str]:
         if event["at_us"] < self.at_us - CLOCK_SLACK_US:
             return ["it is older than the event before"]
-        if event["number"] == 1 and event["at_us"] != self.process["submitted_us"]:
+        if event["number"] == 1 and not 0 <= event["at_us"] - self.process["submitted_us"] + CLOCK_SLACK_US <= LONGEST_ENTRY_US:
             return ["it has another time than the process's submit"]
         return []
 

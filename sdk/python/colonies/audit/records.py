@@ -73,7 +73,7 @@ _FORMS: Mapping[str, Mapping[str, Check]] = {
         "version": _between(VERSION, VERSION),
         "cluster": _fits(_CLUSTER),
         "colony": _fits(_NAME),
-        "owner": _DIGEST,
+        "owner": _DIGEST_OR_NONE,
         "asked_by": _DIGEST,
         "time_ms": _COUNT,
         "scope": _is_scope,

@@ -77,6 +77,8 @@ class _Verifier:
     def end(self) -> None:
         """Checks what only the whole file shows."""
         report, last = self._report, self._report.counts["lines"]
+        if not report.owner:
+            report.found(1, Kind.NOT_PROVEN, "the header", "it names no owner: its colony is older than the membership ledger")
         if not self._members.owner_proven:
             message = "nobody trusted vouches for the colony's owner; if you know that this is its identity, trust it"
             report.found(1, Kind.MEMBERSHIP, f"the owner {self._members.owner}", message)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from colonies.errors import NotSignableError
 from colonies.signing import (
     KEY_HEADER,
     NONCE_HEADER,
@@ -118,7 +119,7 @@ def check_call(headers: Mapping[str, str], *, method: str, audience: str, body: 
     check_fresh(time_ms, now_ms)
     try:
         text = call_text(method=method, audience=audience, time_ms=time_ms, nonce=nonce, body=body)
-    except ValueError as error:
+    except NotSignableError as error:
         raise _misfit() from error
     identity = signer_of(bytes.fromhex(key), bytes.fromhex(signature), text)
     if identity is None:
@@ -167,7 +168,7 @@ def _check_proof(
         raise InvalidArgument([Violation(f"{field}.time_ms", "must be at most 24 hours ago")])
     try:
         identity = signer_of(public_key, signature, agreement.text(time_ms))
-    except ValueError:
+    except NotSignableError:
         # A value that is no line: it cannot have been signed.
         identity = None
     if identity is None:

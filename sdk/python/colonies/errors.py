@@ -25,6 +25,10 @@ class CertificateFileError(ColoniesError):
     """A file with a certificate or its key cannot be used."""
 
 
+class NotSignableError(ColoniesError, ValueError):
+    """A value cannot stand in a text that is signed."""
+
+
 class ProfileError(ColoniesError):
     """The settings for reaching a server are missing or contradict each other."""
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import grpc
 
+from colonies.errors import NotSignableError
 from colonies.keys import PrivateKey
 from colonies.nonces import StreamCall, UnaryCall
 from colonies.tls import CertificateFiles, TlsChannel
@@ -33,7 +34,7 @@ def _text(*values: str | int) -> bytes:
     text = "".join([f"{value}\n" for value in values])
     if text.count("\n") != len(values):
         msg = "no value of a signed text may hold a line feed: it would read as two"
-        raise ValueError(msg)
+        raise NotSignableError(msg)
     return text.encode()
 
 
@@ -48,7 +49,7 @@ def call_text(*, method: str, audience: str, time_ms: int, nonce: str, body: byt
         body: the request message as it goes over the wire.
 
     Raises:
-        ValueError: a value holds a line feed.
+        NotSignableError: a value holds a line feed.
     """
     return _text(CALL_PREFIX, method, audience, time_ms, nonce, hashlib.sha256(body).hexdigest())
 
@@ -57,7 +58,7 @@ def join_text(*, audience: str, colony: str, role: str, name: str, time_ms: int)
     """What a new identity signs to agree to a membership; role is "colony_owner" or "user".
 
     Raises:
-        ValueError: a value holds a line feed.
+        NotSignableError: a value holds a line feed.
     """
     return _text(JOIN_PREFIX, audience, colony, role, name, time_ms)
 
@@ -72,7 +73,7 @@ def rotate_text(*, audience: str, colony: str, old: str, time_ms: int) -> bytes:
         time_ms: unix milliseconds.
 
     Raises:
-        ValueError: a value holds a line feed.
+        NotSignableError: a value holds a line feed.
     """
     return _text(ROTATE_PREFIX, audience, colony, old, time_ms)
 

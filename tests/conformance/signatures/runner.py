@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from colonies.client import join_proof
+from colonies.errors import NotSignableError
 from colonies.keys import PrivateKey
 from colonies.signing import Signer, call_digest, call_text, join_text, rotate_text
 from servicekit.failures import InvalidArgument, Unauthenticated
@@ -127,7 +128,7 @@ def main() -> None:
         ask, given = question["ask"], question["given"]
         try:
             answer = ANSWERS[ask](given)
-        except ValueError:
+        except NotSignableError:
             # Only signing may refuse: an error out of a check is a defect.
             if ask.startswith("check"):
                 raise

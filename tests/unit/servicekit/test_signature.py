@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from colonies.errors import NotSignableError
 from colonies.keys import PrivateKey, identity_of
 from colonies.signing import (
     KEY_HEADER,
@@ -218,12 +219,12 @@ def test_an_entry_in_binary_is_malformed_beside_the_text_and_instead_of_it() -> 
 def test_what_holds_a_line_feed_is_never_signed() -> None:
     good = {"audience": "a", "colony": "c", "role": "user", "name": "n"}
     for name in good:
-        with pytest.raises(ValueError, match="line feed"):
+        with pytest.raises(NotSignableError, match="line feed"):
             join_text(**{**good, name: "x\ny"}, time_ms=1)
     for values in ({"colony": "c\n"}, {"audience": "\n"}, {"old": "\n"}):
-        with pytest.raises(ValueError, match="line feed"):
+        with pytest.raises(NotSignableError, match="line feed"):
             rotate_text(**{"audience": "a", "colony": "", "old": "0" * 64, **values}, time_ms=1)
-    with pytest.raises(ValueError, match="line feed"):
+    with pytest.raises(NotSignableError, match="line feed"):
         Signer(KEY, "a\nb").headers(METHOD, b"")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from colonies.errors import NotSignableError
 from colonies.signing import KEY_HEADER, NONCE_HEADER, SIGNATURE_HEADER, call_text
 from tests.conformance.signatures.conformance import Case, cases
 from tests.conformance.signatures.runner import ANSWERS
@@ -27,7 +28,7 @@ SPECIFICATION = (VECTORS / "README.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize("case", [pytest.param(case, id=str(case)) for case in cases()])
 def test_a_vector(case: Case) -> None:
     if "refused" in case.expected:
-        with pytest.raises(ValueError, match="line feed"):
+        with pytest.raises(NotSignableError, match="line feed"):
             ANSWERS[case.ask](case.given)
         return
     assert ANSWERS[case.ask](case.given) == case.expected

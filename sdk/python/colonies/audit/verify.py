@@ -198,7 +198,7 @@ def verify(
 
     Args:
         file: the file, from its beginning; it is read twice.
-        trusted: identities: the scheduler's, which sealed it, and the colony owner's, or that of the server owner, who added the
+        trusted: identities: the scheduler's, which sealed it, and the colony owner's, or the server owner's, which added the
             colony.
         crons: identities of the cron service, which may submit on behalf of members.
         after: an earlier file of the same colony, which this one must bear out.

@@ -86,7 +86,7 @@ class Author:
     @property
     def trusted(self) -> frozenset[str]:
         """Whom a reader of these files trusts."""
-        return frozenset({self.scheduler.identity, self.owner.identity, self.cron.identity})
+        return frozenset({self.scheduler.identity, self.owner.identity})
 
     def tick(self) -> int:
         """The next moment."""

@@ -33,7 +33,7 @@ Forge = Callable[[list[Record]], Any]
 
 
 def checked(author: Author, records: Sequence[Record], **options: Any) -> Report:
-    return verify(io.BytesIO(author.file(records)), author.trusted, **options)
+    return verify(io.BytesIO(author.file(records)), author.trusted, crons=frozenset({author.cron.identity}), **options)
 
 
 def forged(story: Callable[[Author], Any], forge: Forge) -> Report:
@@ -291,13 +291,32 @@ def test_a_cancel_of_another_process() -> None:
 def test_a_service_that_is_not_trusted_submits_for_nobody() -> None:
     author = Author()
     author.submit(Member("cron", "service", key_of("not cron")), on_behalf_of=author.user)
-    expect(checked(author, author.records()), Kind.CALL, "no service that is trusted")
+    expect(checked(author, author.records()), Kind.CALL, "no cron service that is trusted")
+
+
+def test_the_scheduler_submits_for_nobody() -> None:
+    author = Author()
+    author.submit(Member("scheduler", "service", author.scheduler), on_behalf_of=author.user)
+    expect(checked(author, author.records()), Kind.CALL, "no cron service that is trusted")
+    everybody = author.trusted | {author.cron.identity}
+    report = verify(io.BytesIO(author.file()), everybody, crons=everybody)
+    expect(report, Kind.CALL, "no cron service that is trusted")
+
+
+def test_the_scheduler_vouches_for_no_owner() -> None:
+    """With its own key it adds a colony whose owner it made up: whoever trusts it to seal does not believe that."""
+    author = Author()
+    author.server_owner = author.scheduler
+    author.memberships.clear()
+    author._add_colony()
+    report = verify(io.BytesIO(author.file()), frozenset({author.scheduler.identity}))
+    expect(report, Kind.MEMBERSHIP, "nobody trusted vouches for the colony's owner")
 
 
 def test_a_member_submits_for_nobody_else() -> None:
     author = Author()
     author.submit(author.owner, on_behalf_of=author.user)
-    expect(checked(author, author.records()), Kind.CALL, "no service that is trusted")
+    expect(checked(author, author.records()), Kind.CALL, "no cron service that is trusted")
 
 
 def test_processes_from_before_receipts_are_not_audited() -> None:

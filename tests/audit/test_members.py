@@ -220,7 +220,7 @@ def test_who_left_is_no_member_from_before_the_ledger(author: Author) -> None:
 
 def test_a_member_may_not_seal(author: Author) -> None:
     run_one(author)
-    report = verify(io.BytesIO(author.file(sealed_by=author.owner.key)), author.trusted)
+    report = verify(io.BytesIO(author.file(sealed_by=author.user.key)), author.trusted | {author.user.identity})
     only(report, Kind.SEAL, "a member of the colony")
 
 

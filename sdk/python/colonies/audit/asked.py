@@ -31,9 +31,9 @@ class Growth:
 class Asking:
     """Compares events with calls."""
 
-    def __init__(self, header: Record, trusted: frozenset[str], members: Members, calls: Calls) -> None:
+    def __init__(self, header: Record, crons: frozenset[str], members: Members, calls: Calls) -> None:
         self._colony: str = header["colony"]
-        self._trusted = trusted
+        self._crons = crons
         self._members = members
         self._calls = calls
         # On whose account each workflow is, and its call.
@@ -145,8 +145,8 @@ class Asking:
         submit = call.asked
         initiator = self._members.known(process["initiator"], event["at_us"])
         if submit.on_behalf_of:
-            if call.signer not in self._trusted or event["actor"] not in self._trusted or self._members.has_key(call.signer):
-                found(Kind.CALL, f"{call.signer}, who submitted it on behalf of a member, is no service that is trusted")
+            if call.signer not in self._crons or event["actor"] not in self._crons:
+                found(Kind.CALL, f"{call.signer}, who submitted it on behalf of a member, is no cron service that is trusted")
             if submit.on_behalf_of != process["initiator"]:
                 found(Kind.CALL, f"it was submitted on behalf of {submit.on_behalf_of}, not of its initiator")
             self._check_member(initiator, event["at_us"], _SUBMITTERS, found, process["initiator_name"])

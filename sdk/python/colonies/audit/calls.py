@@ -124,6 +124,15 @@ class Call:
     used: bool = False
 
 
+def _decoded(text: str) -> bytes | None:
+    """What is written in base64; None if it is not, or in another form than the one."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return data if base64.b64encode(data).decode("ascii") == text else None
+
+
 def _submit(request: Any, specs: Any, *, whole_workflow: bool = False, parent: Attempt | None = None) -> Submit:
     return Submit(
         request.colony_name,
@@ -229,9 +238,10 @@ class Calls:
         record, report = line.record, self._report
         report.counts["calls"] += 1
         public_key, signature = bytes.fromhex(record["public_key"]), bytes.fromhex(record["signature"])
-        body = base64.b64decode(record["body"])
-        if base64.b64encode(body).decode("ascii") != record["body"]:
-            report.found(line.number, Kind.MALFORMED, line.label, "its body is no canonical base64")
+        body = _decoded(record["body"])
+        if body is None:
+            report.found(line.number, Kind.MALFORMED, line.label, "its body is no base64 in its one form")
+            return
         text = call_text(
             method=record["method"], audience=self._cluster, time_ms=record["time_ms"], nonce=record["nonce"], body=body
         )

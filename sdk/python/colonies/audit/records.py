@@ -18,7 +18,6 @@ _WORD = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 _ROLE = re.compile(r"(?:colony_owner|user|executor)\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _METHOD = re.compile(r"/[A-Za-z0-9_.]{1,256}/[A-Za-z0-9_]{1,256}\Z")
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
 _LABEL_LENGTH = 80
 
 Check = Callable[[Any], bool]
@@ -96,7 +95,7 @@ _FORMS: Mapping[str, Mapping[str, Check]] = {
         "time_ms": _between(0, 10**15 - 1),
         "nonce": _fits(_NONCE),
         "signature": _fits(_HEX128),
-        "body": _fits(_BASE64),
+        "body": _is_text,
     },
     "process": {
         "id": _fits(_UUID),

@@ -38,14 +38,24 @@ class _Known:
     executors: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    """Whom the reader trusts: with the file and the colony's owner; and with acting for members."""
+
+    identities: frozenset[str]
+    crons: frozenset[str]
+
+
 class _Verifier:
-    def __init__(self, header: Line, trusted: frozenset[str], earlier: Earlier | None, report: Report) -> None:
+    def __init__(self, header: Line, trust: "_Trust", earlier: Earlier | None, report: Report) -> None:
         record = header.record
+        # Who made the file does not vouch for the rest of it.
+        others = trust.identities - {report.sealed_by}
         self._report = report
         self._colony: str = record["colony"]
         self._calls = Calls(record["cluster"], report)
-        self._members = Members(record, trusted, self._calls, report)
-        self._asking = Asking(record, trusted, self._members, self._calls)
+        self._members = Members(record, others, self._calls, report)
+        self._asking = Asking(record, trust.crons - {report.sealed_by}, self._members, self._calls)
         self._scope = Scope(record["scope"])
         self._earlier = earlier
         self._open: _Open | None = None
@@ -180,6 +190,7 @@ def verify(
     file: BinaryIO,
     trusted: frozenset[str],
     *,
+    crons: frozenset[str] = frozenset(),
     after: BinaryIO | None = None,
     max_findings: int = DEFAULT_MAX_FINDINGS,
 ) -> Report:
@@ -187,19 +198,20 @@ def verify(
 
     Args:
         file: the file, from its beginning; it is read twice.
-        trusted: identities: the scheduler's, which sealed it; the colony owner's, or the server owner's, who added the colony;
-            and the cron service's, if it submitted anything.
+        trusted: identities: the scheduler's, which sealed it, and the colony owner's, or the server owner's, which added the
+            colony.
+        crons: identities of the cron service, which may submit on behalf of members.
         after: an earlier file of the same colony, which this one must bear out.
         max_findings: stop after so many.
     """
     report = Report(max_findings=max_findings)
     with suppress(TooMany):
-        _verify(file, trusted, after, report)
+        _verify(file, _Trust(trusted, crons), after, report)
     report.findings.sort(key=lambda finding: finding.line)
     return report
 
 
-def _verify(file: BinaryIO, trusted: frozenset[str], after: BinaryIO | None, report: Report) -> None:
+def _verify(file: BinaryIO, trust: _Trust, after: BinaryIO | None, report: Report) -> None:
     header, problem = None, ""
     try:
         header = read_header(file)
@@ -214,11 +226,11 @@ def _verify(file: BinaryIO, trusted: frozenset[str], after: BinaryIO | None, rep
     if header is None:
         report.found(1, Kind.MALFORMED, "the header", problem)
         return
-    if report.sealed_by not in trusted:
+    if report.sealed_by not in trust.identities:
         message = f"it is by {report.sealed_by}, which is not among the trusted identities"
         report.found(report.counts["lines"], Kind.SEAL, "the seal", message)
-    earlier = Earlier.read(after, trusted, header, report) if after is not None else None
+    earlier = Earlier.read(after, trust.identities, header, report) if after is not None else None
     file.seek(0)
-    verifier = _Verifier(header, trusted, earlier, report)
+    verifier = _Verifier(header, trust, earlier, report)
     verifier.read(file)
     verifier.end()

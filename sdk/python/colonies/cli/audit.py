@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -29,15 +29,25 @@ from colonies.errors import ColoniesError
 app = group("audit", "Audit: who asked for what, and who reported which result, with the signatures that prove it.")
 
 _STDIO = "-"
-_SERVICES = ("service-scheduler", "service-cron", "server-owner")
+_SEALERS = ("service-scheduler", "server-owner")
+_CRONS = ("service-cron",)
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="An audit file; - for standard input.")]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
         metavar="IDENTITY",
-        help="Trust this identity: the scheduler's, the colony owner's, the cron service's. May be repeated. Default: those of "
+        help="Trust this identity: the scheduler's, which seals, and the colony owner's. May be repeated. Default: those of "
         "the local stack and of the profile.",
+        show_default=False,
+    ),
+]
+Cron = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cron",
+        metavar="IDENTITY",
+        help="The cron service's identity, which may submit on behalf of members. May be repeated. Default: the local stack's.",
         show_default=False,
     ),
 ]
@@ -98,6 +108,7 @@ def check(
     ctx: typer.Context,
     file: File,
     trust: Trust = None,
+    cron: Cron = None,
     after: Annotated[
         str | None, typer.Option(metavar="EARLIER", help="An earlier audit file, which this one must bear out.")
     ] = None,
@@ -110,12 +121,11 @@ def check(
     """Check an audit file, without any server. Exit code 0 if it is intact, 1 if not."""
     options = options_of(ctx)
     with _opened(file) as read:
-        trusted = _trusted(options, trust or (), data_dir, read)
-        if after is None:
-            report = verify(read, trusted, max_findings=findings)
-        else:
-            with _opened(after) as earlier:
-                report = verify(read, trusted, after=earlier, max_findings=findings)
+        trusted = _trusted(options, _identities(trust, "--trust"), data_dir, read)
+        crons = _identities(cron, "--cron") or (frozenset() if trust else _of_local_stack(data_dir, read, _CRONS))
+        with ExitStack() as stack:
+            earlier = stack.enter_context(_opened(after)) if after is not None else None
+            report = verify(read, trusted, crons=crons, after=earlier, max_findings=findings)
     intact = report.intact(strict=strict)
     if options.as_json:
         print_json(_document(report, intact=intact))
@@ -202,36 +212,41 @@ def _looked_at(file: BinaryIO) -> Report:
     return report
 
 
-def _trusted(options: Options, given: Sequence[str], data_dir: Path | None, file: BinaryIO) -> frozenset[str]:
-    """The identities to trust: those given, or those that this machine knows of the file's cluster and colony."""
-    for one in given:
+def _identities(given: Sequence[str] | None, name: str) -> frozenset[str]:
+    for one in given or ():
         if not is_identity(one):
-            msg = f"--trust: {one!r} is no identity (64 hex digits)"
+            msg = f"{name}: {one!r} is no identity (64 hex digits)"
             raise usage(msg)
-    if given:
-        return frozenset(one.lower() for one in given)
-    try:
-        header = read_header(file).record
-    except MalformedError:
-        return frozenset()  # the check says what is wrong with it, whoever is trusted
-    finally:
-        file.seek(0)
-    known = _of_local_stack(data_dir, header) | _of_profile(options, header)
+    return frozenset(one.lower() for one in given or ())
+
+
+def _trusted(options: Options, given: frozenset[str], data_dir: Path | None, file: BinaryIO) -> frozenset[str]:
+    """The identities to trust: those given, or those that this machine knows of the file's cluster and colony."""
+    if given or not _header(file):
+        return given  # without a header it is no audit file, whoever is trusted
+    known = _of_local_stack(data_dir, file, _SEALERS) | _of_profile(options, _header(file))
     if not known:
-        msg = (
-            "whom to trust is not known: give --trust IDENTITY for the scheduler, for the colony's owner "
-            "and, if there are crons, for the cron service"
-        )
+        msg = "whom to trust is not known: give --trust IDENTITY for the scheduler and once more for the colony's owner"
         raise usage(msg)
     return known
 
 
-def _of_local_stack(data_dir: Path | None, header: Record) -> frozenset[str]:
+def _header(file: BinaryIO) -> Record:
+    """The header of a file, which is at its beginning before and after; empty if it has none."""
+    try:
+        return read_header(file).record
+    except MalformedError:
+        return {}
+    finally:
+        file.seek(0)
+
+
+def _of_local_stack(data_dir: Path | None, file: BinaryIO, names: Sequence[str]) -> frozenset[str]:
     # Without the server part there is no local stack to speak of.
     with suppress(CliError):
         state = LocalStack(data_dir).status().state
-        if state is not None and state.cluster_id == header["cluster"]:
-            return frozenset(state.identities[name] for name in _SERVICES if name in state.identities)
+        if state is not None and state.cluster_id == _header(file).get("cluster"):
+            return frozenset(state.identities[name] for name in names if name in state.identities)
     return frozenset()
 
 

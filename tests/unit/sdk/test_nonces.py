@@ -16,7 +16,7 @@ from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStu
 from colonies.signing import Signer, SigningChannel
 from tests.harness.calls import eventually
 
-from .fake_server import CLUSTER, COLONY, FakeServer
+from .fake_server import CLUSTER, COLONY, FakeServer, refusal
 
 PREFIX, OTHER_PREFIX = "ab" * 8, "cd" * 8
 OK, UNAUTHENTICATED = grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED
@@ -124,7 +124,11 @@ async def test_other_refusals_and_those_that_never_end_come_through(caller: Call
 
 @pytest.mark.asyncio
 async def test_both_tries_share_one_deadline(caller: Caller) -> None:
-    caller.ask_for("AssignProcesses")
+    async def slowly(context: Any) -> None:
+        await asyncio.sleep(0.3)
+        await refusal(UNAUTHENTICATED, REASON, nonce_prefix=PREFIX)(context)
+
+    caller.server.refuse_by("AssignProcesses", slowly)
     call = caller.stub.AssignProcesses(pb.AssignProcessesRequest(colony_name=COLONY, wait_ms=30_000), timeout=2.0)
     begin = asyncio.get_running_loop().time()
     waiting = asyncio.ensure_future(call.code())

@@ -206,7 +206,7 @@ class Calls:
         gone: Response | None = None,
         wait_if_full: bool = False,
     ) -> Response:
-        """Makes any unary call of the four stubs, and makes it again while the server is out of reach or asks to call less often.
+        """Makes any unary call of the four stubs, and again while the server is out of reach or asks to call less often.
 
             response = await client.call(client.auth.GetColony, GetColonyRequest(colony_name="dev"))
 

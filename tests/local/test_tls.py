@@ -117,14 +117,15 @@ def test_no_listener_of_the_stack_speaks_plaintext_or_takes_strangers(stack: Sec
     stranger.ca_file.write_bytes(stack.certificates.ca_file.read_bytes())
     for name, port in stack.grpc_ports().items():
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
             with pytest.raises(grpc.RpcError) as refused:
-                channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
+                check(b"", timeout=5)
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE, name
         assert shown_serial(port, stack.pair(), speak=True) == stack.serial(name)
         if name == FRONT_DOOR:
             continue  # it is for clients, who sign
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            shown_serial(port, stranger, speak=True)  # type: ignore[arg-type]
+            shown_serial(port, stranger, speak=True)
     for name, port in stack.metrics_ports().items():
         assert shown_serial(port, stack.pair()) == stack.serial(name)
         with pytest.raises((urllib.error.URLError, OSError)):

@@ -135,6 +135,15 @@ def test_no_listener_of_the_stack_speaks_plaintext_or_takes_strangers(stack: Sec
             urllib.request.urlopen(f"https://127.0.0.1:{port}/metrics", timeout=5, context=trusting)
 
 
+def test_a_container_asks_its_own_service_for_health_with_its_own_certificate(stack: Secured) -> None:
+    tls = stack.certificates.tls("scheduler")
+    files = {"CA": tls.ca_file, "CERT": tls.cert_file, "KEY": tls.cert_key_file}
+    own = {f"COLONIES_TLS_{name}_FILE": path for name, path in files.items()}
+    ask = [sys.executable, "-m", "deploy.local.health", f"127.0.0.1:{stack.grpc_ports()['scheduler']}"]
+    assert subprocess.run(ask, env={**stack.environment, **own}, check=False, timeout=30).returncode == 0
+    assert subprocess.run(ask, env=stack.environment, check=False, timeout=30).returncode == 1
+
+
 def test_what_is_wrong_with_tls_is_said_in_plain_words(stack: Secured, module_dir: Path) -> None:
     other = module_dir / "other.crt"
     other.write_bytes(Authority.create("another authority").pem)

@@ -5,11 +5,10 @@ from datetime import UTC
 
 import grpc
 
-from colonies.audit.chains import call_digest
 from colonies.auth.v1 import auth_service_pb2 as pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.call.v1.signed_call_pb2 import SignedCall
-from colonies.signing import call_text
+from colonies.signing import call_digest, call_text
 from servicekit.members import TIMEOUT_S, outage_of
 from services.scheduler.domain.auditing import MembershipEvent
 from services.scheduler.domain.records import Receipt

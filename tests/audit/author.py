@@ -13,14 +13,14 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from colonies.audit.chains import call_digest, event_hash, membership_hash, process_root
+from colonies.audit.chains import event_hash, membership_hash, process_root
 from colonies.audit.lines import LineWriter
 from colonies.auth.v1 import auth_service_pb2 as auth
 from colonies.keys import PrivateKey
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.scheduler.v1 import spec_pb2 as spec
-from colonies.signing import call_text, join_text, rotate_text
+from colonies.signing import call_digest, call_text, join_text, rotate_text
 
 CLUSTER, COLONY = "test-cluster", "dev"
 BEGIN_US = 1_700_000_000_000_000

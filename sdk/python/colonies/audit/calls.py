@@ -11,13 +11,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from colonies.audit.chains import call_digest
 from colonies.audit.findings import Kind, Report
 from colonies.audit.records import Line
 from colonies.auth.v1 import auth_service_pb2 as auth
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
-from colonies.signing import call_text
+from colonies.signing import call_digest, call_text
 from colonies.verifying import signer_of
 
 _AUTH = "/colonies.auth.v1.AuthService/"

@@ -29,17 +29,6 @@ def errors_text(errors: Sequence[str]) -> str:
     return json.dumps(list(errors), ensure_ascii=False, separators=(",", ":"))
 
 
-def call_digest(text: bytes, public_key: bytes, signature: bytes) -> str:
-    """What a signed call is known by.
-
-    Args:
-        text: what its caller signed; see `colonies.signing.call_text`.
-        public_key: raw Ed25519 public key.
-        signature: Ed25519 signature of the text.
-    """
-    return hashlib.sha256(text + public_key + signature).hexdigest()
-
-
 def membership_hash(
     previous: str,
     *,

@@ -60,6 +60,10 @@ test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, under ten 
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes
 	$(BIN)/python -m pytest -q -m fault
 
+.PHONY: test-audit
+test-audit: $(VENV)/.dev ## Export a thousand workflows of running services, and find a thousand edits of that file
+	COLONIES_TEST_WORKFLOWS=1000 $(BIN)/python -m pytest -q -s -k many_workflows tests/rpc/test_scheduler_audit.py
+
 .PHONY: test-model
 test-model: $(VENV)/.dev ## Run ten thousand random steps of the scheduler against its model
 	$(BIN)/python -m pytest -q -m model

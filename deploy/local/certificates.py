@@ -38,7 +38,7 @@ AUTHORITY_LIFE = dt.timedelta(days=3650)
 LIFE = dt.timedelta(days=90)
 # Certificates are also good a moment ago, for clocks that are behind.
 _BACKDATED = dt.timedelta(minutes=5)
-_HERE = ("localhost", "127.0.0.1", "::1")
+HERE = ("localhost", "127.0.0.1", "::1")
 _WILDCARDS = ("0.0.0.0", "::", "[::]")  # noqa: S104 - compared with, not listened on
 
 
@@ -193,7 +193,7 @@ class Certificates:
             StackError: the authority's files cannot be used.
         """
         with self._locked():
-            authority = self._ensure_authority()
+            authority = self._authority()
             if self._is_good(authority, _hosts(host)):
                 return False
             self._replace(authority, _hosts(host))
@@ -203,12 +203,17 @@ class Certificates:
         """Replaces the set that there is by a new one for the same hosts. Errors as for `ensure`."""
         with self._locked():
             certificate = _load(self.current / f"{FRONT_DOOR}.crt")
-            self._replace(self._ensure_authority(), _named(certificate))
+            self._replace(self._authority(), _named(certificate))
 
     def expiries(self) -> dict[str, dt.datetime]:
         """When the certificates of the current set expire, and the authority's own as `ca`."""
         files = {"ca": self.ca_file, **{name: self.current / f"{name}.crt" for name in NAMES}}
         return {name: _load(path).not_valid_after_utc for name, path in files.items()}
+
+    def authority(self) -> Authority:
+        """The authority; made on first use. Errors as for `ensure`."""
+        with self._locked():
+            return self._authority()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -222,7 +227,7 @@ class Certificates:
         finally:
             os.close(descriptor)
 
-    def _ensure_authority(self) -> Authority:
+    def _authority(self) -> Authority:
         if not self._authority_key.exists():
             authority = Authority.create(f"Colonies local authority {secrets.token_hex(4)}")
             write_atomically(self._authority_key, authority.key_pem.decode())
@@ -267,7 +272,7 @@ class Certificates:
         fresh.mkdir()
         fresh.chmod(0o755)
         for name in NAMES:
-            hosts = front_door_hosts if name == FRONT_DOOR else (name, *_HERE)
+            hosts = front_door_hosts if name == FRONT_DOOR else (name, *HERE)
             issued = authority.issue(name, hosts)
             owner = self._account if name == FRONT_DOOR else None
             write_atomically(fresh / f"{name}.key", issued.key.decode(), owner=owner)
@@ -305,9 +310,9 @@ def _named(certificate: x509.Certificate) -> list[str]:
 def _hosts(host: str) -> list[str]:
     """Under which names and addresses the front door is reached."""
     if host not in _WILDCARDS:
-        return list(dict.fromkeys([*_HERE, host.strip("[]")]))
+        return list(dict.fromkeys([*HERE, host.strip("[]")]))
     name = socket.gethostname()
-    found = [*_HERE, name]
+    found = [*HERE, name]
     with suppress(OSError):
         found += sorted({str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(name, None)})
     return list(dict.fromkeys(found))

@@ -110,7 +110,7 @@ def test_a_set_lives_until_a_third_of_its_life_is_left(
 
 def test_an_authority_that_wears_out_is_renewed_with_its_key(root: Path, certificates: Certificates) -> None:
     old = x509.load_pem_x509_certificate(certificates.ca_file.read_bytes())
-    key = certificates._ensure_authority().key
+    key = certificates.authority().key
     worn = Authority.create(str(old.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value), key=key)
     short = Authority.create("x", key=key, life=dt.timedelta(seconds=60))
     certificates.ca_file.write_bytes(short.pem)
@@ -181,7 +181,7 @@ def test_the_front_door_takes_up_certificates_and_refuses_strangers(
     root: Path, certificates: Certificates, front_door: EnvoyFrontDoor
 ) -> None:
     assert front_door.port is not None
-    authority = certificates._ensure_authority()
+    authority = certificates.authority()
     client = Pair(root / "keys", "client", authority)
     stranger = Pair(root / "keys", "stranger", Authority.create("another authority"))
     stranger.ca_file.write_bytes(authority.pem)

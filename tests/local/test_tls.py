@@ -117,14 +117,15 @@ def test_no_listener_of_the_stack_speaks_plaintext_or_takes_strangers(stack: Sec
     stranger.ca_file.write_bytes(stack.certificates.ca_file.read_bytes())
     for name, port in stack.grpc_ports().items():
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
             with pytest.raises(grpc.RpcError) as refused:
-                channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
+                check(b"", timeout=5)
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE, name
         assert shown_serial(port, stack.pair(), speak=True) == stack.serial(name)
         if name == FRONT_DOOR:
             continue  # it is for clients, who sign
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            shown_serial(port, stranger, speak=True)  # type: ignore[arg-type]
+            shown_serial(port, stranger, speak=True)
     for name, port in stack.metrics_ports().items():
         assert shown_serial(port, stack.pair()) == stack.serial(name)
         with pytest.raises((urllib.error.URLError, OSError)):
@@ -132,6 +133,15 @@ def test_no_listener_of_the_stack_speaks_plaintext_or_takes_strangers(stack: Sec
         with pytest.raises((urllib.error.URLError, OSError)):
             trusting = ssl.create_default_context(cafile=str(stack.certificates.ca_file))
             urllib.request.urlopen(f"https://127.0.0.1:{port}/metrics", timeout=5, context=trusting)
+
+
+def test_a_container_asks_its_own_service_for_health_with_its_own_certificate(stack: Secured) -> None:
+    tls = stack.certificates.tls("scheduler")
+    files = {"CA": tls.ca_file, "CERT": tls.cert_file, "KEY": tls.cert_key_file}
+    own = {f"COLONIES_TLS_{name}_FILE": path for name, path in files.items()}
+    ask = [sys.executable, "-m", "deploy.local.health", f"127.0.0.1:{stack.grpc_ports()['scheduler']}"]
+    assert subprocess.run(ask, env={**stack.environment, **own}, check=False, timeout=30).returncode == 0
+    assert subprocess.run(ask, env=stack.environment, check=False, timeout=30).returncode == 1
 
 
 def test_what_is_wrong_with_tls_is_said_in_plain_words(stack: Secured, module_dir: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from redis.asyncio import Redis
 
 from colonies.auth.v1 import auth_service_pb2 as pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
@@ -138,6 +139,38 @@ async def test_of_many_copies_sent_at_once_one_gets_in(new_cluster: Start, attem
     codes = [await call.code() for call in [attempt.send(headers, replica=index % 2) for index in range(50)]]
     assert codes.count(grpc.StatusCode.OK) == 1
     assert codes.count(grpc.StatusCode.UNAUTHENTICATED) == 49
+
+
+async def test_what_was_let_in_is_refused_after_redis_lost_everything(
+    new_cluster: Start, attempt_in: Ready, redis_url: str
+) -> None:
+    cluster = await new_cluster(services=("auth",))
+    await cluster.start("auth")
+    attempt = await attempt_in(cluster)
+    made = [attempt.headers(shift_ms=shift_ms) for shift_ms in range(-SKEW_MS + 30_000, SKEW_MS, 5_000)]
+    for headers in made:
+        # The first enters the user, and the others find it there.
+        await attempt.send(headers)
+    async with Redis.from_url(redis_url) as redis:
+        await redis.flushall()
+    for index, headers in enumerate(made):
+        error = await refusal(attempt.send(headers, replica=index % 2))
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "NONCE_PREFIX_REQUIRED")
+        assert error.metadata["nonce_prefix"] != attempt.prefix
+        assert abs(int(error.metadata["server_time_ms"]) - cluster.clock_ms()) < SKEW_MS
+    # Whoever signs anew gets in, and notices nothing.
+    assert await attempt.users() == {"alice", "mallory"}
+
+
+async def test_a_strangers_copy_gets_a_strangers_answer(new_cluster: Start, attempt_in: Ready) -> None:
+    """Whether it was made before or not: who may not call is told nothing of nonces."""
+    cluster = await new_cluster(services=("auth",))
+    attempt = await attempt_in(cluster)
+    signer = cluster.signer(cluster.keys.stranger)
+    headers = dict(signer.headers(METHOD, attempt.body))
+    for _ in range(3):
+        error = await refusal(attempt.send(headers))
+        assert (error.code, error.reason) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_A_MEMBER")
 
 
 async def test_a_body_that_is_no_message_is_refused_only_after_its_signature(new_cluster: Start, attempt_in: Ready) -> None:

@@ -29,6 +29,7 @@ RETIRED_SECONDS = 7 * 24 * 3600.0
 _DIAGNOSIS_SECONDS = 2.0
 _NO_TLS_THERE = "the server does not seem to speak TLS at this port; if it is not to, give --no-tls or set COLONIES_TLS=off"
 _ASKS_FOR_CERTIFICATE = "the server asks for a certificate of the client: give --cert-file FILE and --cert-key-file FILE"
+_CLOSED = "the server closed the connection as soon as it was made: it may not accept this client's certificate"
 # What a client of HTTP/2 says first: a fixed text, and settings that change nothing.
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 # OpenSSL's numbers for "hostname mismatch" and "IP address mismatch".
@@ -374,4 +375,6 @@ def _try_tls(connection: socket.socket, host: str, tls: Tls) -> str:
         if "alert" in reason:
             return f"the server does not accept this client's certificate: {reason}"
         return "" if greeted else _NO_TLS_THERE
-    return _ASKS_FOR_CERTIFICATE if closed and not tls.cert_file else ""
+    if not closed:
+        return ""
+    return _CLOSED if tls.cert_file else _ASKS_FOR_CERTIFICATE

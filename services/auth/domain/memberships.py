@@ -30,12 +30,14 @@ class Memberships:
     def _evidence(self, calls: Sequence[Call]) -> Evidence:
         return Evidence(datetime_of(self._clock.now_ns()), tuple(calls))
 
-    async def add_colony(self, name: str, owner: str, calls: Sequence[Call]) -> Colony:
-        """Adds a colony; changes nothing when it is there with this owner.
+    async def add_colony(self, name: str, key: str, calls: Sequence[Call]) -> Colony:
+        """Adds a colony; changes nothing when it is there with this owner, whatever key it has had.
 
         Raises:
             AlreadyExists: the name is or was in use.
         """
+        held = await self._store.resolve(name, key)
+        owner = key if held.valid_until is not None else held.identity or key
         colony = await self._store.add_colony(name, owner, self._evidence(calls))
         if colony.removed or colony.owner != owner:
             msg = f"the colony name {name!r} is or was in use"

@@ -135,6 +135,10 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         """Lets the next calls of a method fail."""
         self._refusals[method].extend([refusal(code, reason, **more)] * times)
 
+    def refuse_by(self, method: str, abort: Callable[[Any], Awaitable[None]]) -> None:
+        """Lets the next call of a method fail in a way of its own."""
+        self._refusals[method].append(abort)
+
     async def give(self, func_name: str, *, inputs: tuple[Any, ...] = (), process_id: str = "", **fields: Any) -> str:
         """Puts a process into the queue."""
         from colonies.values import encode

@@ -8,7 +8,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from colonies import AsyncClient, Client, Executor, Function, PrivateKey
+from colonies import AsyncClient, Client, Context, Executor, Function, PrivateKey
 from colonies.errors import ResourceExhaustedError, UnauthenticatedError, from_rpc_error
 from colonies.nonces import MAX_REPEATS
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
@@ -16,7 +16,7 @@ from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStu
 from colonies.signing import Signer, SigningChannel
 from tests.harness.calls import eventually
 
-from .fake_server import CLUSTER, COLONY, FakeServer
+from .fake_server import CLUSTER, COLONY, FakeServer, refusal
 
 PREFIX, OTHER_PREFIX = "ab" * 8, "cd" * 8
 OK, UNAUTHENTICATED = grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED
@@ -124,7 +124,11 @@ async def test_other_refusals_and_those_that_never_end_come_through(caller: Call
 
 @pytest.mark.asyncio
 async def test_both_tries_share_one_deadline(caller: Caller) -> None:
-    caller.ask_for("AssignProcesses")
+    async def slowly(context: Any) -> None:
+        await asyncio.sleep(0.3)
+        await refusal(UNAUTHENTICATED, REASON, nonce_prefix=PREFIX)(context)
+
+    caller.server.refuse_by("AssignProcesses", slowly)
     call = caller.stub.AssignProcesses(pb.AssignProcessesRequest(colony_name=COLONY, wait_ms=30_000), timeout=2.0)
     begin = asyncio.get_running_loop().time()
     waiting = asyncio.ensure_future(call.code())
@@ -249,6 +253,29 @@ async def test_a_client_slows_down_when_it_is_asked_to(server: FakeServer, key: 
         results = await asyncio.gather(*(hasty.submit(Function("f")) for _ in range(10)), return_exceptions=True)
         assert {type(result) for result in results} == {ResourceExhaustedError}
         assert server.calls["SubmitProcesses"] == 1
+
+
+@pytest.mark.asyncio
+async def test_an_executor_slows_down_and_loses_nothing(server: FakeServer, address: Any, key: PrivateKey) -> None:
+    exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
+    for method in ("RegisterExecutor", "AnnounceFunctions", "AddLogs", "CloseProcesses"):
+        server.refuse(method, exhausted, "RATE_LIMITED", retry_ms=50)
+    server.refuse("WatchAssignments", exhausted, "TOO_MANY_STREAMS", retry_ms=50)
+    executor = Executor("e1", key=key, **address)
+
+    @executor.function
+    def say(context: Context) -> str:
+        context.log("said")
+        return "done"
+
+    running = asyncio.create_task(executor.arun())
+    process_id = await server.give("say")
+    await server.until(server.is_closed(process_id))
+    executor.stop()
+    await running
+    assert server.closed(process_id).HasField("success")
+    assert server.log_lines == ["said"]
+    assert (server.calls["CloseProcesses"], server.calls["WatchAssignments"]) == (2, 2)
 
 
 @pytest.mark.asyncio

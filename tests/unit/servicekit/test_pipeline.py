@@ -1,7 +1,7 @@
 """The call pipeline over a small server: nonces that cannot be claimed, and how a call is told of."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -21,7 +21,7 @@ from colonies.signing import Signer, SigningChannel
 from servicekit import logs, metrics, pipeline
 from servicekit.caller import Caller, Member, Role
 from servicekit.changes import Event
-from servicekit.clock import SystemClock
+from servicekit.clock import NS_PER_MS, ManualClock, SystemClock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
 from servicekit.failures import NotFound, Unauthenticated, Unavailable
@@ -58,6 +58,8 @@ class Nonces:
     def __init__(self) -> None:
         self.away = False
         self.silent = False
+        # What happens while a claim is under way.
+        self.meanwhile: Callable[[], None] = lambda: None
         self._claimed: set[tuple[str, str]] = set()
 
     async def claim(self, call: Signed, buckets: Sequence[Bucket]) -> None:
@@ -65,6 +67,7 @@ class Nonces:
             await asyncio.Event().wait()
         if self.away:
             raise Unavailable("away", reason="QUEUE_UNAVAILABLE")
+        self.meanwhile()
         if (call.key, call.nonce) in self._claimed:
             raise Unauthenticated("again", reason="SIGNATURE_REPLAYED")
         self._claimed.add((call.key, call.nonce))
@@ -93,9 +96,10 @@ class World:
 
     def __init__(self) -> None:
         self.nonces = Nonces()
+        self.clock = ManualClock()
         gate = Gate(
             audience="test",
-            clock=SystemClock(),
+            clock=self.clock,
             nonces=self.nonces,
             members=Directory(Everyone(), SystemClock()),
             principals=frozenset(),
@@ -106,7 +110,7 @@ class World:
         add_SchedulerServiceServicer_to_server(Servicer(), Handlers(self.server))  # type: ignore[abstract, arg-type]
         port = self.server.add_insecure_port("127.0.0.1:0")
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-        self.signer = Signer(KEY, "test")
+        self.signer = Signer(KEY, "test", lambda: self.clock.now_ns() // NS_PER_MS)
         self.stub = SchedulerServiceStub(SigningChannel(self.channel, self.signer))
 
 
@@ -179,6 +183,15 @@ async def test_a_replay_that_is_known_is_refused_of_every_method(world: World) -
         call: Any = world.channel.unary_unary(f"{SERVICE}/{method}")
         assert await reason_of(call(body, metadata=headers)) == ""
         assert await reason_of(call(body, metadata=headers)) == "SIGNATURE_REPLAYED"
+
+
+async def test_a_claim_that_takes_until_the_signature_is_stale_is_too_late(world: World) -> None:
+    """By then the claim of an earlier copy may have been forgotten."""
+    world.nonces.meanwhile = lambda: world.clock.advance(seconds=60)
+    assert await reason_of(world.stub.SubmitProcesses(SUBMIT)) == ""
+    world.nonces.meanwhile = lambda: world.clock.advance(seconds=60.001)
+    for call in (world.stub.SubmitProcesses(SUBMIT), world.stub.GetProcess(GET)):
+        assert await reason_of(call) == "SIGNATURE_STALE"
 
 
 async def test_every_line_of_a_call_names_it(world: World, lines: list[Any]) -> None:

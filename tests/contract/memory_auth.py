@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from colonies.membership_ledger import Link
+from colonies.audit.chains import membership_hash
 from servicekit.clock import ns_of
 from services.auth.domain.model import (
     OWNER_NAME,
@@ -77,9 +77,22 @@ class MemoryStore:
         key = self._current(colony, identity)
         digests = [call.digest for call in evidence.calls]
         time_us = ns_of(evidence.at) // 1000
-        link = Link(previous, colony, len(chain) + 1, time_us, kind.value, identity, key, role.value, name, digests)
+        number = len(chain) + 1
+        digest = membership_hash(
+            previous.hex(),
+            colony=colony,
+            number=number,
+            at_us=time_us,
+            kind=kind.value,
+            identity=identity,
+            key=key,
+            role=role.value,
+            name=name,
+            calls=digests,
+        )
         calls = tuple(call.message for call in evidence.calls)
-        chain.append(Event(colony, link.number, evidence.at, kind, identity, key, role, name, calls, previous, link.hash()))
+        new = Event(colony, number, evidence.at, kind, identity, key, role, name, calls, previous, bytes.fromhex(digest))
+        chain.append(new)
 
     async def put_member(self, member: Membership, evidence: Evidence) -> list[Membership] | None:
         colony = await self.colony(member.colony)

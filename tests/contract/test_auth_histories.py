@@ -72,7 +72,7 @@ async def compared(url: str, steps: list[Any]) -> None:
         real, memory = PostgresStore(database), MemoryStore()
         colony = f"colony-{next(_runs)}"
         for number, step in enumerate([("add_colony", "owner"), *steps]):
-            evidence = Evidence(START + timedelta(seconds=number), (Call(b"call", bytes([number]) * 32),))
+            evidence = Evidence(START + timedelta(seconds=number), (Call(b"call", f"{number:064x}"),))
             answers = [await taken(store, colony, step, evidence) for store in (real, memory)]
             assert answers[0] == answers[1], step
             assert await seen(real, colony) == await seen(memory, colony), step

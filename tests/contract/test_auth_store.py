@@ -1,11 +1,11 @@
 """What every store of auth's promises."""
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from colonies.membership_ledger import Link
 from servicekit.clock import ns_of
 from services.auth.domain.model import (
     Call,
@@ -187,7 +187,7 @@ async def test_principals_have_keys_in_no_colony(auth_store: Store) -> None:
 
 
 async def test_the_ledger_is_a_chain_with_a_link_for_every_change_and_none_for_what_changes_nothing(auth_store: Store) -> None:
-    calls = tuple(Call(f"call {number}".encode(), bytes([number]) * 32) for number in range(2))
+    calls = tuple(Call(f"call {number}".encode(), f"{number:064x}") for number in range(2))
     evidence = Evidence(NOW, calls)
     await auth_store.add_colony("acme", "owner-id", evidence)
     await auth_store.add_colony("acme", "owner-id", AT_LATER)
@@ -214,8 +214,9 @@ async def test_the_ledger_is_a_chain_with_a_link_for_every_change_and_none_for_w
         assert event.previous_hash == previous
         digests = [call.digest for call in calls] if event.number == 1 else []
         time_us = ns_of(event.at) // 1000
-        names = (event.kind.value, event.identity, event.key, event.role.value, event.name)
-        assert event.hash == Link(previous, "acme", event.number, time_us, *names, digests).hash()
+        values = (event.kind.value, event.identity, event.key, event.role.value, event.name, *digests)
+        text = "\n".join(("colonies-membership-v1", previous.hex(), "acme", str(event.number), str(time_us), *values, ""))
+        assert event.hash == hashlib.sha256(text.encode()).digest()
         previous = event.hash
     assert [event.number for event in await auth_store.events("acme", after=2, limit=2)] == [3, 4]
     assert await auth_store.events("acme", after=5, limit=2) == []
@@ -230,7 +231,7 @@ async def test_a_page_of_the_ledger_ends_when_it_is_large_but_has_one_event(
     monkeypatch.setattr(store, "LEDGER_PAGE_BYTES", 100)
     await auth_store.add_colony("acme", "owner-id", AT_NOW)
     for name, size in (("a", 60), ("b", 60), ("c", 500), ("d", 10)):
-        evidence = Evidence(NOW, (Call(b"\x00" * size, b""),))
+        evidence = Evidence(NOW, (Call(b"\x00" * size, ""),))
         await auth_store.put_member(member(name, name), evidence)
     pages = []
     after = 0

@@ -72,10 +72,10 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A signed call as it is kept: the bytes of a colonies.call.v1.SignedCall, and its digest."""
+    """A signed call as it is kept: the bytes of a colonies.call.v1.SignedCall, and its digest as 64 hex digits."""
 
     message: bytes
-    digest: bytes
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)

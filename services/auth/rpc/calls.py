@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from colonies.call.v1.signed_call_pb2 import SignedCall
-from colonies.membership_ledger import call_digest
-from colonies.signing import call_text
+from colonies.signing import call_digest, call_text
 from colonies.verifying import signer_of
 from servicekit.bounds import checked
 from servicekit.signature import Signed

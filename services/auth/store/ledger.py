@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from colonies.membership_ledger import Link
+from colonies.audit.chains import membership_hash
 from servicekit.changes import Change
 from servicekit.clock import EPOCH
 from servicekit.postgres import Connection, Queries
@@ -48,11 +48,11 @@ async def append(connection: Connection, colony: str, kind: EventKind, who: Who,
     """Puts an event at the end of a colony's ledger. The transaction holds the colony."""
     last = await row_of(connection, "last_event", {"colony": colony})
     number, previous_hash = (1, b"") if last is None else (last["number"] + 1, last["hash"])
-    link = Link(
-        previous_hash=previous_hash,
+    digest = membership_hash(
+        previous_hash.hex(),
         colony=colony,
         number=number,
-        time_us=(evidence.at - EPOCH) // _MICROSECOND,
+        at_us=(evidence.at - EPOCH) // _MICROSECOND,
         kind=kind.value,
         identity=who.identity,
         key=key,
@@ -71,7 +71,7 @@ async def append(connection: Connection, colony: str, kind: EventKind, who: Who,
         "name": who.name,
         "calls": [call.message for call in evidence.calls],
         "previous_hash": previous_hash,
-        "hash": link.hash(),
+        "hash": bytes.fromhex(digest),
     }
     await connection.execute(QUERIES["insert_event"], parameters)
 

@@ -1,8 +1,8 @@
 """The signed call in hand as what is kept of it."""
 
-import hashlib
 from dataclasses import dataclass
 
+from colonies.signing import call_digest
 from servicekit.caller import Caller
 from servicekit.signature import Signed
 from services.scheduler.domain.records import Receipt
@@ -23,7 +23,7 @@ def receipt_of(call: Signed) -> Receipt:
     """The digest is specified in protos/vectors/README.md."""
     public_key, signature = bytes.fromhex(call.public_key), bytes.fromhex(call.signature)
     return Receipt(
-        digest=hashlib.sha256(b"".join((call.text, public_key, signature))).digest(),
+        digest=bytes.fromhex(call_digest(call.text, public_key, signature)),
         method=call.method,
         public_key=public_key,
         time_ms=call.time_ms,

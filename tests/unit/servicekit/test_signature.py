@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,15 @@ from hypothesis import strategies as st
 from colonies.keys import PrivateKey, identity_of
 from colonies.signing import KEY_HEADER, NONCE_HEADER, SIGNATURE_HEADER, TIME_HEADER
 from servicekit.failures import InvalidArgument, Unauthenticated
-from servicekit.signature import MAX_JOIN_AGE_MS, MAX_SKEW_MS, Join, check_call, check_join
+from servicekit.signature import (
+    MAX_JOIN_AGE_MS,
+    MAX_SKEW_MS,
+    Join,
+    Rotation,
+    check_call,
+    check_join,
+    check_rotation,
+)
 
 # The private key of RFC 8032, section 7.1, test 1; its public key is given there too.
 KEY = PrivateKey.from_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
@@ -139,6 +148,51 @@ def test_proofs_that_do_not_fit_name_the_field() -> None:
             lambda: join(b""),
             lambda: join(proof, public_key=b""),
             lambda: join(proof, public_key=b"\xff" * 32),
+        ],
+    }
+    for field, attempts in wrong.items():
+        for attempt in attempts:
+            with pytest.raises(InvalidArgument) as caught:
+                attempt()
+            assert [violation.field for violation in caught.value.violations] == [field]
+
+
+ROTATION = Rotation(AUDIENCE, "acme", "ab" * 32)
+ROTATE_TEXT = f"colonies-rotate-v1\ntest\nacme\n{'ab' * 32}\n{NOW_MS}\n".encode()
+
+
+def rotation(
+    signature: bytes, *, time_ms: int = NOW_MS, now_ms: int = NOW_MS, wanted: Rotation = ROTATION, key: PrivateKey = KEY
+) -> str:
+    """The key that takes a place, or a failure."""
+    return check_rotation(
+        wanted, field="new_key", public_key=key.public_key, signature=signature, time_ms=time_ms, now_ms=now_ms
+    )
+
+
+def test_a_proof_of_rotation() -> None:
+    proof = KEY.sign(ROTATE_TEXT)
+    assert rotation(proof) == KEY.identity
+    assert rotation(proof, now_ms=NOW_MS + MAX_JOIN_AGE_MS) == KEY.identity
+    assert rotation(proof, now_ms=NOW_MS - MAX_SKEW_MS) == KEY.identity
+    outside = KEY.sign(ROTATE_TEXT.replace(b"acme", b""))
+    assert rotation(outside, wanted=replace(ROTATION, colony="")) == KEY.identity
+
+
+def test_proofs_of_rotation_that_do_not_fit_name_the_field() -> None:
+    proof = KEY.sign(ROTATE_TEXT)
+    wrong: dict[str, list[Callable[[], str]]] = {
+        "new_key.time_ms": [
+            lambda: rotation(proof, now_ms=NOW_MS + MAX_JOIN_AGE_MS + 1),
+            lambda: rotation(proof, now_ms=NOW_MS - MAX_SKEW_MS - 1),
+        ],
+        "new_key.signature": [
+            lambda: rotation(proof, time_ms=NOW_MS + 1),
+            lambda: rotation(proof, wanted=replace(ROTATION, colony="")),
+            lambda: rotation(proof, wanted=replace(ROTATION, audience="other")),
+            lambda: rotation(proof, wanted=replace(ROTATION, old="cd" * 32)),
+            lambda: rotation(proof, key=PrivateKey(b"\x01" * 32)),
+            lambda: rotation(KEY.sign(JOIN_TEXT)),
         ],
     }
     for field, attempts in wrong.items():

@@ -157,20 +157,44 @@ async def test_mutual_tls_takes_only_peers_of_its_authority(tmp_path: Path, serv
 async def test_a_renewed_certificate_is_shown_to_new_connections_and_streams_go_on(
     tmp_path: Path, authority: Authority, server: Pair, client: Pair
 ) -> None:
-    async with served(secured(tmp_path, server, tls_require_client_cert=True)) as process, opened(process, client.tls) as stub:
+    async with (
+        served(secured(tmp_path, server, tls_require_client_cert=True)) as process,
+        TlsChannel(f"127.0.0.1:{process.port}", CertificateFiles(client.tls), OWN_CONNECTION) as channel,
+    ):
+        stub = cast("Any", HealthStub(channel))
         stream = stub.Watch(ASK)
         assert (await stream.read()).status == SERVING
         old, new = server.serial, server.renew(authority)
         assert old != new
         for port in (process.port, process.metrics_port):
             await comes_true(lambda port=port: shown_serial(port, client) == new)  # type: ignore[misc]
-        # The client's own is renewed, too: it connects anew, and what it has open goes on.
+        # The client's own is renewed, too: it connects anew, and what it has open goes on over the old connection.
+        first = channel.current()
         client.renew(authority)
-        await comes_true(lambda: CertificateFiles(client.tls).latest() is not None)
+        async with asyncio.timeout(5):
+            while channel.current() is first:
+                await asyncio.sleep(0.02)
         assert (await stub.Check(ASK, timeout=5)).status == SERVING
         assert not stream.done()
         process.told.set()
         assert (await stream.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.mark.asyncio
+async def test_closing_a_channel_ends_what_runs_over_its_old_connections(
+    tmp_path: Path, authority: Authority, server: Pair, client: Pair
+) -> None:
+    async with served(secured(tmp_path, server)) as process:
+        channel = TlsChannel(f"127.0.0.1:{process.port}", CertificateFiles(client.tls), OWN_CONNECTION)
+        stream = cast("Any", HealthStub(channel)).Watch(ASK)
+        assert (await stream.read()).status == SERVING
+        first = channel.current()
+        client.renew(authority)
+        async with asyncio.timeout(5):
+            while channel.current() is first:
+                await asyncio.sleep(0.02)
+            await channel.close()
+            assert await stream.code() is grpc.StatusCode.CANCELLED
 
 
 @pytest.mark.asyncio

@@ -17,7 +17,6 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
 from colonies.errors import CertificateFileError, KeyFileError
-from colonies.keys import PrivateKey
 from colonies.signing import Signer, SigningChannel, signed_channel
 from servicekit import logs, redis
 from servicekit.caller import Member
@@ -27,9 +26,11 @@ from servicekit.drain import Drain
 from servicekit.envelope import LARGE_AT_MOST, MIB
 from servicekit.exposition import MetricsServer
 from servicekit.failures import Failure
-from servicekit.members import RemoteMembers
+from servicekit.key_file import KeyFile
+from servicekit.limits import Limits
+from servicekit.members import RemoteMembers, members_of
 from servicekit.nonces import RedisNonces
-from servicekit.pipeline import CallPipeline, Gate, Handlers, Identities
+from servicekit.pipeline import CallPipeline, Gate, Handlers
 from servicekit.policy import Policy
 from servicekit.postgres import Database, migrate
 from servicekit.readiness import Readiness
@@ -76,14 +77,17 @@ class Process:
         # Set when calls are served, on `port`.
         self.serving = asyncio.Event()
         self.port = 0
+        self.key_file = KeyFile(settings.service_key_file)
         self.metrics_port = 0
-        self.key = PrivateKey.load(settings.service_key_file)
         self.certificates = Certificates(settings)
         self.redis = redis.connect(settings.redis_url.get_secret_value())
         self._stack = stack
         self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._registrations: list[tuple[Callable[[Handlers], None], str]] = []
         self.readiness = Readiness()
+        # Set by serve().
+        self.members: Directory[Member] | None = None
+        self.background("key file", self.key_file.run)
         stack.push_async_callback(self.redis.aclose)
 
     async def database(self, schema: str) -> Database:
@@ -106,14 +110,14 @@ class Process:
         if self.certificates.for_channels is None:
             self._check_plaintext(f"COLONIES_{setting.upper()}", address, "COLONIES_TLS_CA_FILE")
         # By the same clock that this process checks its own callers by.
-        signer = Signer(self.key, self.settings.cluster, lambda: self.clock.now_ns() // NS_PER_MS)
-        channel = signed_channel(address, signer, self.certificates.for_channels)
+        signer = Signer(self.key_file.key, self.settings.cluster, lambda: self.clock.now_ns() // NS_PER_MS)
+        channel = signed_channel(address, self.key_file.signs_for(signer), self.certificates.for_channels)
         self._stack.push_async_callback(channel.close)
         return channel
 
     def remote_members(self) -> Directory[Member]:
         """Auth's members, kept by this process."""
-        members = Directory(RemoteMembers(self.channel(self.settings.auth_address, "auth_address")), self.clock)
+        members = members_of(RemoteMembers(self.channel(self.settings.auth_address, "auth_address")), self.clock)
         self.background("members", members.run)
         return members
 
@@ -131,13 +135,15 @@ class Process:
 
     async def serve(self, members: Directory[Member]) -> None:
         """Serves until told to end, then drains."""
+        self.members = members
         gate = Gate(
             audience=self.settings.cluster,
             clock=self.clock,
-            nonces=RedisNonces(self.redis),
+            nonces=RedisNonces(self.redis, self.clock),
             members=members,
-            identities=Identities(self.settings.server_owner, self.settings.service_identities),
+            principals=frozenset({self.settings.server_owner, *self.settings.service_identities.values()}),
             policy=Policy.load(),
+            limits=Limits.of(self.settings),
         )
         server = grpc.aio.server(interceptors=[CallPipeline(gate, self.drain)], options=SERVER_OPTIONS)
         for register, _ in self._registrations:

@@ -47,6 +47,15 @@ class ServiceSettings(BaseSettings):
     postgres_connections: int = Field(default=10, ge=2, le=500)
     # Seconds that calls in hand get to finish after SIGTERM.
     drain_seconds: float = Field(default=10.0, ge=0, le=600)
+    # Calls a second that one identity may make, in all services together, and how many at once; rate 0 = any number. The
+    # services themselves may make any number.
+    identity_rate: float = Field(default=1_000.0, ge=0, le=100_000)
+    identity_burst: int = Field(default=4_000, ge=1, le=10_000_000)
+    # The same for all that its members, and services and the server owner, ask of one colony.
+    colony_rate: float = Field(default=5_000.0, ge=0, le=100_000)
+    colony_burst: int = Field(default=20_000, ge=1, le=10_000_000)
+    # Streams and long polls that one identity may have open in one replica; 0 = any number.
+    streams_per_identity: int = Field(default=1_000, ge=0, le=1_000_000)
     # "debug", "info", "warning" or "error".
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 

@@ -36,6 +36,7 @@ class Root(LazyGroup):
         "log": Entry("colonies.cli.log", "app", _WORK, "Read and follow logs."),
         "channel": Entry("colonies.cli.channel", "app", _WORK, "Send and follow the messages of a running process."),
         "cron": Entry("colonies.cli.cron", "app", _WORK, "Workflows that are submitted again and again."),
+        "audit": Entry("colonies.cli.audit", "app", _WORK, "Export signed records of what was done, and check them offline."),
         "colony": Entry("colonies.cli.colony", "app", _COLONY, "Add, remove and list colonies (server owner)."),
         "user": Entry("colonies.cli.user", "app", _COLONY, "Add, remove and list users (colony owner)."),
         "executor": Entry("colonies.cli.executor", "app", _COLONY, "List, approve, reject and remove executors."),
@@ -43,7 +44,7 @@ class Root(LazyGroup):
         "location": Entry("colonies.cli.location", "app", _COLONY, "Named sites of executors."),
         "profile": Entry("colonies.cli.profiles", "app", _SETUP, "Which server, colony and keys to use."),
         "keygen": Entry("colonies.cli.keygen", "keygen_app", _SETUP, "Make a private key."),
-        "key": Entry("colonies.cli.keygen", "key_app", _SETUP, "Look at a private key."),
+        "key": Entry("colonies.cli.keygen", "key_app", _SETUP, "Look at a private key; put a new one in its place."),
         "version": Entry("colonies.cli.version", "app", _SETUP, "The version of this program."),
     }
 

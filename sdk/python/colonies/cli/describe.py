@@ -7,6 +7,7 @@ from colonies.errors import (
     CertificateFileError,
     ColoniesError,
     KeyFileError,
+    NotSignableError,
     ProcessFailedError,
     ProfileError,
     RpcError,
@@ -29,6 +30,7 @@ _BY_STATUS: dict[grpc.StatusCode, ExitCode] = {
 _BY_TYPE: tuple[tuple[type[ColoniesError], ExitCode], ...] = (
     (KeyFileError, ExitCode.USAGE),
     (CertificateFileError, ExitCode.USAGE),
+    (NotSignableError, ExitCode.USAGE),
     (ProfileError, ExitCode.USAGE),
     (ValueEncodingError, ExitCode.USAGE),
     (WorkflowError, ExitCode.USAGE),

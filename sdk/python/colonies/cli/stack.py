@@ -195,6 +195,7 @@ def _local_document(local: Any) -> dict[str, Any] | None:
         "data_dir": local.state.data_dir,
         "tls": bool(local.state.ca_file),
         "pid": local.state.pid,
+        "identities": local.state.identities,
         "processes": [
             {
                 "name": each.name,

@@ -93,6 +93,11 @@ def _is_full(failure: RpcError) -> bool:
     return isinstance(failure, ResourceExhaustedError) and failure.retry_delay is not None
 
 
+def _is_pace(failure: RpcError) -> bool:
+    """Whether the server asks to call less often."""
+    return isinstance(failure, ResourceExhaustedError) and failure.is_pace
+
+
 @asynccontextmanager
 async def in_time(seconds: float | None, what: str) -> AsyncGenerator[None]:
     """Ends its block after some seconds with a TimeoutError that says what was not over; None = never."""
@@ -138,8 +143,9 @@ class Calls:
         self.host = host
         self.port = port
         self.colony = colony
-        self.key = PrivateKey.from_hex(key) if isinstance(key, str) else key
+        signing_key = PrivateKey.from_hex(key) if isinstance(key, str) else key
         self.cluster = cluster or cluster_for(host, port)
+        self._signer = Signer(key=signing_key, audience=self.cluster)
         self.retry_for = retry_for
         bare = host.strip("[]")
         self.address = f"[{bare}]:{port}" if ":" in bare else f"{host}:{port}"
@@ -173,7 +179,16 @@ class Calls:
 
     @cached_property
     def _channel(self) -> SigningChannel:
-        return signed_channel(self.address, Signer(key=self.key, audience=self.cluster), self._certificates)
+        return signed_channel(self.address, self._signer, self._certificates)
+
+    @property
+    def key(self) -> PrivateKey:
+        """Who signs."""
+        return self._signer.key
+
+    def use_key(self, key: PrivateKey) -> None:
+        """Signs with another key from now on; calls that are repeated as well."""
+        self._signer.key = key
 
     @cached_property
     def auth(self) -> "AuthServiceAsyncStub":
@@ -215,7 +230,7 @@ class Calls:
         gone: Response | None = None,
         wait_if_full: bool = False,
     ) -> Response:
-        """Makes any unary call of the four stubs, and makes it again while the server is out of reach.
+        """Makes any unary call of the four stubs, and again while the server is out of reach or asks to call less often.
 
             response = await client.call(client.auth.GetColony, GetColonyRequest(colony_name="dev"))
 
@@ -232,6 +247,7 @@ class Calls:
         Raises:
             RpcError: the call was refused; the subclass says how.
             UnavailableError: the server was out of reach for `retry_for` seconds.
+            ResourceExhaustedError: over a limit; for `retry_for` seconds, if it is one of calls a second (RATE_LIMITED).
         """
         backoff = Backoff()
         give_up = time.monotonic() + self.retry_for
@@ -246,7 +262,7 @@ class Calls:
                 if gone is not None and unanswered and isinstance(failure, NotFoundError):
                     return gone
                 wait = backoff.next_seconds(failure.retry_delay)
-                passes = is_outage(error) or (wait_if_full and _is_full(failure))
+                passes = is_outage(error) or _is_pace(failure) or (wait_if_full and _is_full(failure))
                 if not passes or time.monotonic() + wait > give_up:
                     raise failure from None
                 if is_outage(error):
@@ -309,7 +325,7 @@ class Calls:
                 failure = await self._failure(error)
                 wait = backoff.next_seconds(failure.retry_delay)
                 give_up = give_up or time.monotonic() + self.retry_for
-                if not is_outage(error) or time.monotonic() + wait > give_up:
+                if not (is_outage(error) or _is_pace(failure)) or time.monotonic() + wait > give_up:
                     raise failure from None
             finally:
                 opened.cancel()

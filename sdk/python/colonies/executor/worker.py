@@ -66,6 +66,10 @@ class Worker:
         """Drains: nothing more is pulled, and what is in hand is finished."""
         self._stopping.set()
 
+    def key_changed(self) -> None:
+        """The client signs with another key: the stream that the old one opened will be cut, so it is opened anew."""
+        self._pull.reopen()
+
     async def run(self) -> None:
         """Works until `stop` is called and the drain is over.
 

@@ -34,11 +34,11 @@ class Certificates:
             CertificateFileError: one cannot be used.
         """
         tls = Tls(*(str(path or "") for path in (settings.tls_ca_file, settings.tls_cert_file, settings.tls_key_file)))
-        self.files = CertificateFiles(tls, on_refused=_refused) if tls != Tls() else None
+        self._mutual = settings.tls_require_client_cert
+        self.files = CertificateFiles(tls, on_refused=_refused, check=self._check) if tls != Tls() else None
         # The own certificate is what makes listeners speak TLS, trust in others what makes channels.
         self.for_listeners = self.files if tls.cert_file else None
         self.for_channels = self.files if tls.ca_file else None
-        self._mutual = settings.tls_require_client_cert
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._context_of: Credentials | None = None
@@ -79,6 +79,15 @@ class Certificates:
             if self._context is None or latest is not self._context_of:
                 self._context, self._context_of = self._new_context(latest), latest
             return self._context
+
+    def _check(self, held: Credentials) -> None:
+        if held.chain is None:
+            return
+        try:
+            self._new_context(held)
+        except ssl.SSLError as error:
+            msg = f"OpenSSL does not take the certificate: {error.reason or error}"
+            raise CertificateFileError(msg) from error
 
     def _new_context(self, held: Credentials) -> ssl.SSLContext:
         assert held.chain is not None

@@ -246,6 +246,10 @@ def _run_here(settings: StackSettings, on_progress: OnProgress) -> StackState:
 def _existing(layout: Layout, settings: StackSettings, on_progress: OnProgress) -> StackState:
     """The stack that somebody else brought, or is just bringing, up."""
     state = _await_ready(layout, settings, lambda: _owner_lives(layout), on_progress)
+    if settings.tls is not None and settings.tls != bool(state.ca_file):
+        now = "with" if state.ca_file else "without"
+        msg = f"the stack at {state.address} runs {now} TLS, which is settled at its start: run colonies down first"
+        raise StackError(msg)
     return replace(state, already_running=True)
 
 

@@ -197,6 +197,13 @@ async def test_plaintext_to_it_is_an_outage_of_the_sdk(stack: Secured) -> None:
             await plain.server_info()
 
 
+def test_a_running_stack_does_not_silently_stay_with_what_was_not_asked_for(stack: Secured) -> None:
+    refused = stack.colonies("up", "--no-tls", "--port", str(stack.port))
+    assert refused.returncode == 1
+    assert "runs with TLS" in refused.stderr
+    assert stack.colonies("up", "--tls", "--port", str(stack.port)).returncode == 0
+
+
 def test_tls_stays_when_the_stack_comes_back(stack: Secured) -> None:
     serial = stack.serial(FRONT_DOOR)
     assert stack.colonies("down").returncode == 0

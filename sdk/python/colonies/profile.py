@@ -113,13 +113,15 @@ class Profile:
         Raises:
             ProfileError: several profiles have this address, and say different things.
         """
+        overrides = _tls_overrides()
+        if overrides.get("tls") is False:
+            return replace(self, **overrides)
         fields_of_tls = ("tls", *_TLS_FILES)
         found = {
             tuple(getattr(other, name) for name in fields_of_tls)
             for other in load_profiles().values()
             if other.port == self.port and _same_host(other.host, self.host)
         }
-        overrides = _tls_overrides()
         if len(found) > 1 and not overrides:
             msg = (
                 f"several profiles in {config_file()} say different things of TLS to {self.host}:{self.port}: use one of them, "

@@ -158,21 +158,23 @@ class CertificateFiles:
         tls: Tls,
         *,
         on_refused: Callable[[CertificateFileError], None] = _log_refused,
+        check: Callable[[Credentials], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_refused` is told, once, of each change that cannot be used.
+        """`on_refused` is told, once, of each change that cannot be used; `check` raises for what the user of them cannot use.
 
         Raises:
             CertificateFileError: they cannot be used as they are.
         """
         self.tls = tls
         self._on_refused = on_refused
+        self._check = check
         self._clock = clock
         self._lock = threading.Lock()
         self._used: _Stamp = self._stamp()
         self._doubted: _Stamp | None = None
         self._refused: _Stamp | None = None
-        self._credentials = Credentials.read(tls)
+        self._credentials = self._read()
         self._next_look = clock() + LOOK_SECONDS
 
     def latest(self) -> Credentials:
@@ -191,7 +193,7 @@ class CertificateFiles:
             if stamp in (self._used, self._refused):
                 return self._credentials
             try:
-                self._credentials = Credentials.read(self.tls)
+                self._credentials = self._read()
             except CertificateFileError as error:
                 if stamp == self._doubted:
                     self._refused = stamp
@@ -200,6 +202,11 @@ class CertificateFiles:
             else:
                 self._used, self._doubted, self._refused = stamp, None, None
             return self._credentials
+
+    def _read(self) -> Credentials:
+        read = Credentials.read(self.tls)
+        self._check(read)
+        return read
 
     def _stamp(self) -> _Stamp:
         def of(path: Path) -> tuple[int, int, int, int] | None:

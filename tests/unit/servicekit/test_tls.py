@@ -2,7 +2,10 @@
 
 import asyncio
 import datetime as dt
+import os
 import ssl
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +15,9 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from pydantic import ValidationError
@@ -157,20 +163,44 @@ async def test_mutual_tls_takes_only_peers_of_its_authority(tmp_path: Path, serv
 async def test_a_renewed_certificate_is_shown_to_new_connections_and_streams_go_on(
     tmp_path: Path, authority: Authority, server: Pair, client: Pair
 ) -> None:
-    async with served(secured(tmp_path, server, tls_require_client_cert=True)) as process, opened(process, client.tls) as stub:
+    async with (
+        served(secured(tmp_path, server, tls_require_client_cert=True)) as process,
+        TlsChannel(f"127.0.0.1:{process.port}", CertificateFiles(client.tls), OWN_CONNECTION) as channel,
+    ):
+        stub = cast("Any", HealthStub(channel))
         stream = stub.Watch(ASK)
         assert (await stream.read()).status == SERVING
         old, new = server.serial, server.renew(authority)
         assert old != new
         for port in (process.port, process.metrics_port):
             await comes_true(lambda port=port: shown_serial(port, client) == new)  # type: ignore[misc]
-        # The client's own is renewed, too: it connects anew, and what it has open goes on.
+        # The client's own is renewed, too: it connects anew, and what it has open goes on over the old connection.
+        first = channel.current()
         client.renew(authority)
-        await comes_true(lambda: CertificateFiles(client.tls).latest() is not None)
+        async with asyncio.timeout(5):
+            while channel.current() is first:
+                await asyncio.sleep(0.02)
         assert (await stub.Check(ASK, timeout=5)).status == SERVING
         assert not stream.done()
         process.told.set()
         assert (await stream.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.mark.asyncio
+async def test_closing_a_channel_ends_what_runs_over_its_old_connections(
+    tmp_path: Path, authority: Authority, server: Pair, client: Pair
+) -> None:
+    async with served(secured(tmp_path, server)) as process:
+        channel = TlsChannel(f"127.0.0.1:{process.port}", CertificateFiles(client.tls), OWN_CONNECTION)
+        stream = cast("Any", HealthStub(channel)).Watch(ASK)
+        assert (await stream.read()).status == SERVING
+        first = channel.current()
+        client.renew(authority)
+        async with asyncio.timeout(5):
+            while channel.current() is first:
+                await asyncio.sleep(0.02)
+            await channel.close()
+            assert await stream.code() is grpc.StatusCode.CANCELLED
 
 
 @pytest.mark.asyncio
@@ -194,8 +224,18 @@ async def test_files_that_cannot_be_used_are_refused_and_the_old_stay(
     def expired() -> None:
         server.renew(authority, life=-dt.timedelta(minutes=1))
 
+    def too_weak() -> None:
+        weak = rsa.generate_private_key(65537, 1024)
+        server.key_file.write_bytes(
+            weak.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+        now = dt.datetime.now(dt.UTC)
+        name = x509.Name([])
+        certificate = x509.CertificateBuilder(name, name, weak.public_key(), 1, now, now + dt.timedelta(days=1))
+        server.cert_file.write_bytes(certificate.sign(weak, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
     async with served(secured(tmp_path, server)) as process:
-        for spoil in (not_pem, of_another_key, gone, open_to_others, expired):
+        for spoil in (not_pem, of_another_key, gone, open_to_others, expired, too_weak):
             before = refusals()
             spoil()
             await comes_true(lambda before=before: refusals() > before)  # type: ignore[misc]
@@ -298,6 +338,26 @@ def test_settings_by_halves_are_refused_by_name(tmp_path: Path, given: set[str],
     values = {name: True if name == "tls_require_client_cert" else Path("/some/file") for name in given}
     with pytest.raises(ValidationError, match=f"{absent} is not set"):
         settings_of(tmp_path, **values)
+
+
+def test_a_service_says_on_its_start_which_setting_is_missing() -> None:
+    environment = {
+        "COLONIES_CLUSTER": "test",
+        "COLONIES_LISTEN": "127.0.0.1:0",
+        "COLONIES_POSTGRES_URL": "postgresql://nowhere.invalid/",
+        "COLONIES_REDIS_URL": "redis://nowhere.invalid/",
+        "COLONIES_SERVER_OWNER": "0" * 64,
+        "COLONIES_SERVICE_KEY_FILE": "/some/file",
+        "COLONIES_SERVICE_IDENTITIES": "",
+        "COLONIES_TLS_CERT_FILE": "/some/file",
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COLONIES_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.auth"], env={**kept, **environment}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert "COLONIES_TLS_KEY_FILE is not set" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def _missing(pair: Pair) -> None:

@@ -60,6 +60,10 @@ test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, under ten 
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes
 	$(BIN)/python -m pytest -q -m fault
 
+.PHONY: test-audit
+test-audit: $(VENV)/.dev ## Export a thousand workflows of running services, and find a thousand edits of that file
+	COLONIES_TEST_WORKFLOWS=1000 $(BIN)/python -m pytest -q -s -k many_workflows tests/rpc/test_scheduler_audit.py
+
 .PHONY: test-model
 test-model: $(VENV)/.dev ## Run ten thousand random steps of the scheduler against its model
 	$(BIN)/python -m pytest -q -m model
@@ -67,6 +71,10 @@ test-model: $(VENV)/.dev ## Run ten thousand random steps of the scheduler again
 .PHONY: test-fuzz
 test-fuzz: $(VENV)/.dev ## Send ten thousand requests of raw bytes to each method
 	$(BIN)/python -m pytest -q -m fuzz
+
+.PHONY: vectors
+vectors: $(VENV)/.dev ## Hold the signing code of every language against the vectors (needs node and ruby)
+	@$(BIN)/python -m tests.conformance.signatures.conformance
 
 .PHONY: lint
 lint: $(VENV)/.dev node_modules/.stamp ## Ruff, strict mypy, import-linter, buf, stub drift

@@ -58,7 +58,7 @@ def enter(ids: Sequence[UUID]) -> Step:
         account=Account(IDENTITY, NAME),
         actor=IDENTITY,
         at=at,
-        processes=[NewProcess(one, spec, time_ns + order, 0) for order, one in enumerate(ids)],
+        processes=[NewProcess(one, spec, time_ns + order, 0, order) for order, one in enumerate(ids)],
     )
     return Step([(ENTERING["enter"], {**entering.parameters_of([submission]), "at": at})])
 

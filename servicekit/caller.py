@@ -21,22 +21,31 @@ class Role(StrEnum):
 
 
 MEMBER_ROLES = frozenset({Role.COLONY_OWNER, Role.USER, Role.EXECUTOR})
+# Those that are known outside of colonies.
+PRINCIPAL_ROLES = frozenset({Role.SERVER_OWNER, Role.SERVICE})
+# The place of their keys among the members.
+NO_COLONY = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An identity's place in a colony."""
+    """A key's place in a colony, or outside of all: `identity` is what its member is known by, whatever its key is today.
+
+    From `valid_until_ns` (unix nanoseconds) on it is nobody's key any more; None: it is the member's current one.
+    """
 
     identity: str
     role: Role
     name: str
+    valid_until_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The signer of the call in hand.
 
-    `identity` is what the member is known by in its colony (for all others, the identity of the key), `call` what it signed.
+    `identity` is what the member is known by in its colony, or a service or the server owner outside of it (for all others the
+    identity of the key); `call` is what it signed, and `key_until_ns` when that key ceases to be good, if it does.
     `name` is the member's name in `colony`, a service's name, or empty. `account` is the member on whose account the call acts:
     the caller itself, or whom a service acts for. `owns_all` says that the policy let the caller in by role; if not, it was by
     relation, and what is acted on must be the caller's own.
@@ -49,6 +58,7 @@ class Caller:
     account: Member
     owns_all: bool
     call: Signed
+    key_until_ns: int | None = None
 
     def require_own(self, initiator: str) -> None:
         """Refuses to act on what belongs to another member, for callers whom only the relation lets in.

@@ -45,3 +45,8 @@ def datetime_of(unix_ns: int) -> datetime:
 def unix_ms(moment: datetime) -> int:
     """Unix milliseconds of a moment, rounded down."""
     return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def ns_of(moment: datetime) -> int:
+    """Unix nanoseconds of a moment."""
+    return (moment - EPOCH) // timedelta(microseconds=1) * 1000

@@ -1,10 +1,15 @@
 """A local copy of what another service knows of identities, so that no call needs a network hop to check one.
 
-The owner of the records pushes changes. While that push is live, a copy is good for ever; when it breaks, copies serve for
-30 s and then calls fail closed. After a break every copy is dropped, for changes may have been missed.
+The owner of the records pushes changes. While that push is live, a copy is good for ever, or until the record itself says that
+it ends; when the push breaks, copies serve for 30 s and then calls fail closed. After a break every copy is dropped, for
+changes may have been missed.
+
+That there is no record is not kept. Who has just become a member may call at once, before the push of it has come here; and it
+would spare nothing but the calls of those who are refused anyway.
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -47,22 +52,31 @@ class Source(Protocol[T_co]):
 
 @dataclass(slots=True)
 class _Entry(Generic[T]):
-    value: T | None
+    value: T
     fetched_ns: int
+    # Unix nanoseconds from which on there is no record any more.
+    ends_ns: float
 
 
 class Directory(Generic[T]):
-    """Records by colony and identity, kept until the source says that they changed. Absence is kept too."""
+    """Records by colony and identity, kept until the source says that they changed."""
 
-    def __init__(self, source: Source[T], clock: Clock) -> None:
+    def __init__(self, source: Source[T], clock: Clock, ends: Callable[[T], int | None] = lambda _: None) -> None:
+        """`ends` tells of a record from when on (unix nanoseconds) there is none any more; None: from no time on."""
         self._source = source
         self._clock = clock
+        self._ends = ends
         self._entries: OrderedDict[Key, _Entry[T]] = OrderedDict()
         self._live = False
         self._lost_ns = 0
         self._generation = 0
         self._watchers: dict[Key, set[asyncio.Event]] = {}
         self._on_colony_removed: list[Callable[[str], None]] = []
+
+    @property
+    def is_live(self) -> bool:
+        """Whether changes are heard of."""
+        return self._live
 
     def on_colony_removed(self, callback: Callable[[str], None]) -> None:
         """Calls back with the name of every colony that is, or already was, removed."""
@@ -74,26 +88,40 @@ class Directory(Generic[T]):
         Raises:
             Unavailable: there is no good copy and the source is out of reach.
         """
+        kept = self.kept(colony, identity)
+        if kept is not None:
+            return kept
         key = (colony, identity)
-        entry = self._entries.get(key)
-        if entry is not None and self._good(entry):
-            self._entries.move_to_end(key)
-            return entry.value
         generation = self._generation
         value = await self._source.fetch(colony, identity)
+        now_ns = self._clock.now_ns()
+        ends_ns = None if value is None else self._ends(value)
+        if value is None or (ends_ns is not None and now_ns >= ends_ns):
+            self._entries.pop(key, None)
+            return None
         if generation == self._generation:
             # No change came while we asked, so the answer is not older than what was pushed.
-            self._entries[key] = _Entry(value, self._clock.now_ns())
+            self._entries[key] = _Entry(value, now_ns, math.inf if ends_ns is None else ends_ns)
             self._entries.move_to_end(key)
             if len(self._entries) > MAX_ENTRIES:
                 self._entries.popitem(last=False)
         return value
 
+    def kept(self, colony: str, identity: str) -> T | None:
+        """The copy, if there is a good one. Nobody is asked."""
+        entry = self._entries.get((colony, identity))
+        if entry is None or not self._good(entry):
+            return None
+        self._entries.move_to_end((colony, identity))
+        return entry.value
+
     def _good(self, entry: _Entry[T]) -> bool:
-        if self._live:
+        if self._live and entry.ends_ns == math.inf:
             return True
-        since = max(entry.fetched_ns, self._lost_ns)
-        return self._clock.now_ns() - since < STALE_AFTER_NS
+        now_ns = self._clock.now_ns()
+        if now_ns >= entry.ends_ns:
+            return False
+        return self._live or now_ns - max(entry.fetched_ns, self._lost_ns) < STALE_AFTER_NS
 
     @contextmanager
     def watching(self, colony: str, identity: str) -> Iterator[asyncio.Event]:

@@ -31,6 +31,9 @@ LARGE = frozenset(
         "AppendMessages",
         "AddCron",
         "AnnounceFunctions",
+        # They pass on calls that others signed.
+        "PutExecutor",
+        "DropExecutor",
     }
 )
 

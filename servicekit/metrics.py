@@ -24,3 +24,16 @@ READY = Gauge("colonies_ready", "1 while Postgres answers this process, 0 once i
 UNCLAIMED = Counter(
     "colonies_rpc_unclaimed_total", "Calls let in while nonces could not be claimed, as a repeat does no harm.", ["method"]
 )
+PREFIX_REQUIRED = Counter(
+    "colonies_rpc_nonce_prefix_required_total", "Calls to be signed anew, as what was claimed before was lost by Redis."
+)
+LIMITED = Counter(
+    "colonies_rpc_limited_total", "Calls over a limit: of an identity, of a colony, or of open streams.", ["limit"]
+)
+
+CERTIFICATE_EXPIRES = Gauge(
+    "colonies_tls_certificate_expires_seconds", "Unix time at which this process's TLS certificate expires; 0 without TLS."
+)
+CERTIFICATES_REFUSED = Counter(
+    "colonies_tls_certificates_refused_total", "Changes of certificate files that could not be used; the old stay in use."
+)

@@ -3,32 +3,31 @@
     observed (request id, log line, metrics)
       errors become status codes (servicekit.status)
         signature and time (servicekit.signature)
-          nonce claimed (servicekit.nonces)
-            size, colony and account read from the very bytes that were signed (servicekit.envelope)
-              role worked out (servicekit.directory), policy asked (servicekit.policy)
-                request parsed whole
-                  servicer
+          size, colony and account read from the very bytes that were signed (servicekit.envelope)
+            role worked out (servicekit.directory), policy asked (servicekit.policy)
+              nonce claimed (servicekit.nonces), rates of the caller and its colony (servicekit.limits), in one step
+                open streams and long polls counted (servicekit.limits)
+                  request parsed whole
+                    servicer
+
+Who may not call claims nothing, so that strangers use up neither a colony's rate nor Redis.
 
 A stream is opened by one signed request; it is cut when its caller's membership changes so that the policy would not let it
-in any more, and when the process drains.
+in any more, when the key that opened it ceases to be good, and when the process drains.
 """
 
 import asyncio
 import logging
-import os
-import re
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any
 
 import grpc
 import structlog
 
-from servicekit import logs, metrics
+from servicekit import metrics
 from servicekit.bounds import IDENTITY, NAME, NAME_RULE, shown
-from servicekit.caller import MEMBER_ROLES, Caller, Member, Role, set_current
+from servicekit.caller import MEMBER_ROLES, NO_COLONY, Caller, Member, Role, set_current
 from servicekit.clock import NS_PER_MS, Clock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
@@ -37,41 +36,25 @@ from servicekit.failures import (
     Failure,
     InvalidArgument,
     PermissionDenied,
-    Unauthenticated,
     Unavailable,
     Violation,
     stranger_denied,
 )
+from servicekit.limits import LONG_POLLS, Limits, Streams
+from servicekit.members import KNOWN_AS
 from servicekit.nonces import Nonces
+from servicekit.observation import Context, Meters, Observation
 from servicekit.policy import Policy, Rule
-from servicekit.signature import Signed, check_call, headers_of
-from servicekit.status import CODES, abort
+from servicekit.signature import Signed, check_call, check_fresh
 
 log = structlog.get_logger()
 
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-
-REQUEST_ID_HEADER = "x-request-id"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 # A stream's caller is looked up again this often even when no change was pushed: with auth away, streams fail closed too.
 RECHECK_S = 30.0
+# And a stream whose key is being retired this often, so that it is cut within a second of the key's end.
+RECHECK_RETIRING_S = 0.5
 # A call that is safe to repeat waits no longer than this for its nonce to be claimed.
 REPLAY_SAFE_WAIT_S = 1.0
-_OK = grpc.StatusCode.OK
-_NOBODY = (Role.ANYONE, "")
-
-
-@dataclass(frozen=True, slots=True)
-class Identities:
-    """Who is known by identity alone."""
-
-    server_owner: str
-    services: Mapping[str, str]
-
-    def roles(self) -> dict[str, tuple[Role, str]]:
-        """The role that each of them has whatever the colony, and its name. All others are anyone."""
-        services = {identity: (Role.SERVICE, name) for name, identity in reversed(list(self.services.items()))}
-        return {**services, self.server_owner: (Role.SERVER_OWNER, "server owner")}
 
 
 class Gate:
@@ -84,46 +67,32 @@ class Gate:
         clock: Clock,
         nonces: Nonces,
         members: Directory[Member],
-        identities: Identities,
+        principals: frozenset[str],
         policy: Policy,
+        limits: Limits,
     ) -> None:
+        """`principals` are the identities that the settings name: whose keys are looked for outside of colonies first."""
         self._audience = audience
         self._clock = clock
         self._nonces = nonces
         self._members = members
-        self._roles = identities.roles()
+        self._principals = principals
         self._policy = policy
+        self._limits = limits
+        self.streams = Streams(limits.streams)
 
     def is_public(self, service: str) -> bool:
         """Whether a service (full name) is open to unsigned calls."""
         return service in self._policy.public_services
 
-    async def authenticate(self, method: str, headers: Mapping[str, str], body: bytes) -> Signed:
-        """Who signed this call.
+    def authenticate(self, method: str, headers: Mapping[str, str], body: bytes) -> Signed:
+        """Who signed this call. Whether it was made before is still to be asked (`claim`).
 
         Raises:
-            Unauthenticated: nobody, too long ago, or it has been used before.
-            Unavailable: whether it has been used before cannot be known, and it matters.
+            Unauthenticated: nobody, or too long ago.
         """
         now_ms = self._clock.now_ns() // NS_PER_MS
-        signed = check_call(headers, method=method, audience=self._audience, body=body, now_ms=now_ms)
-        if method in self._policy.replay_safe:
-            first = await self._claimed_if_possible(method, signed)
-        else:
-            first = await self._nonces.claim(signed.key, signed.nonce)
-        if not first:
-            msg = "this signed call was made before; each needs a nonce of its own"
-            raise Unauthenticated(msg, reason="SIGNATURE_REPLAYED")
-        return signed
-
-    async def _claimed_if_possible(self, method: str, signed: Signed) -> bool:
-        """False only for what is known to be a replay. The policy says why that is enough for some methods."""
-        try:
-            async with asyncio.timeout(REPLAY_SAFE_WAIT_S):
-                return await self._nonces.claim(signed.key, signed.nonce)
-        except (Unavailable, TimeoutError):
-            metrics.UNCLAIMED.labels(method).inc()
-            return True
+        return check_call(headers, method=method, audience=self._audience, body=body, now_ms=now_ms)
 
     async def admit(self, method: str, signed: Signed, envelope: Envelope) -> Caller:
         """The caller, if the policy lets it make this request.
@@ -136,52 +105,93 @@ class Gate:
         if rule is None:
             msg = "this method is not in the policy"
             raise PermissionDenied(msg, reason="NOT_IN_POLICY")
-        identity = signed.key
-        colony = envelope.colony or ""
-        role, name = self._roles.get(identity, _NOBODY)
-        owns_all = rule.grants_role(role, name)
-        if not owns_all:
-            if envelope.colony is None:
-                msg = "this identity may not call this method"
-                raise PermissionDenied(msg, reason="ROLE_NOT_ALLOWED")
-            if NAME.match(colony) is None:
-                # Nobody is a member of it: not worth a look-up, nor a place in the directory.
-                raise InvalidArgument([Violation("colony_name", f"{NAME_RULE}; got {shown(colony)}")])
-            role, name, owns_all = await self._as_member(rule, colony, identity)
-        account = Member(identity, role, name)
-        if role is Role.SERVICE and envelope.can_represent:
+        colony = envelope.colony or NO_COLONY
+        if Role.ANYONE in rule.roles:
+            member = Member(signed.key, Role.ANYONE, "")
+        else:
+            member = await self._granted(rule, envelope.colony, signed.key)
+        account = member
+        if member.role is Role.SERVICE and envelope.can_represent:
             account = await self._represented(rule, colony, envelope.on_behalf_of)
         elif envelope.on_behalf_of:
             msg = "only services act on behalf of others"
             raise PermissionDenied(msg, reason="ON_BEHALF_NOT_ALLOWED")
-        return Caller(identity, colony, role, name, account, owns_all, signed)
+        owns_all = rule.grants_role(member.role, member.name if member.role is Role.SERVICE else "")
+        until_ns = member.valid_until_ns
+        return Caller(member.identity, colony, member.role, member.name, account, owns_all, signed, key_until_ns=until_ns)
 
-    async def _as_member(self, rule: Rule, colony: str, identity: str) -> tuple[Role, str, bool]:
-        member = await self._members.get(colony, identity)
-        if member is None:
-            raise stranger_denied()
-        owns_all = rule.grants_role(member.role, "")
-        if not owns_all and not (rule.initiators and member.role in MEMBER_ROLES):
-            msg = f"not for the role {member.role}"
+    async def claim(self, caller: Caller) -> None:
+        """Makes sure that this call is made once, and counts it for its caller and their colony.
+
+        Raises:
+            Unauthenticated: it was made before, or that cannot be told of a call signed like this.
+            ResourceExhausted: they make too many.
+            Unavailable: whether it was made before cannot be known, and it matters.
+        """
+        call = caller.call
+        claim = self._nonces.claim(call, self._limits.buckets(caller))
+        if call.method not in self._policy.replay_safe:
+            await claim
+        else:
+            try:
+                async with asyncio.timeout(REPLAY_SAFE_WAIT_S):
+                    await claim
+            except (Unavailable, TimeoutError):
+                # The policy says why it is enough, for some methods, to refuse what is known to be a replay.
+                metrics.UNCLAIMED.labels(call.method).inc()
+        # Again: by the time that its role was known and the nonce claimed, an earlier claim may have been forgotten.
+        check_fresh(call.time_ms, self._clock.now_ns() // NS_PER_MS)
+
+    async def _granted(self, rule: Rule, colony: str | None, key: str) -> Member:
+        """Whose key this is, if the rule lets it in; looked for where it most likely is."""
+        likely = key in self._principals or self._members.kept(NO_COLONY, key) is not None
+        if likely and (principal := await self._principal(rule, key)):
+            return principal
+        if colony and NAME.match(colony) is not None:
+            member = await self._members.get(colony, key)
+            if member is not None:
+                if rule.grants_role(member.role, "") or rule.initiators:
+                    return member
+                msg = f"not for the role {member.role}"
+                raise PermissionDenied(msg, reason="ROLE_NOT_ALLOWED")
+        if not likely and (principal := await self._principal(rule, key)):
+            return principal
+        if colony is None:
+            msg = "this identity may not call this method"
             raise PermissionDenied(msg, reason="ROLE_NOT_ALLOWED")
-        return member.role, member.name, owns_all
+        # Where it may be empty, whoever is no principal is a stranger.
+        if NAME.match(colony) is None and (colony or Role.SERVER_OWNER not in rule.roles):
+            raise InvalidArgument([Violation("colony_name", f"{NAME_RULE}; got {shown(colony)}")])
+        raise stranger_denied()
+
+    async def _principal(self, rule: Rule, key: str) -> Member | None:
+        """The service, or the server owner, whose key this is, if its role lets it in."""
+        if not rule.knows_principals:
+            return None
+        principal = await self._members.get(NO_COLONY, key)
+        return principal if principal is not None and rule.grants_role(principal.role, principal.name) else None
 
     async def _represented(self, rule: Rule, colony: str, identity: str) -> Member:
         """The member on whose behalf a service calls: what it may not do itself, nobody does for it."""
         if NAME.match(colony) is None or IDENTITY.match(identity) is None:
             msg = f"must be the identity of a member of the request's colony; got {shown(identity)}"
             raise InvalidArgument([Violation("on_behalf_of", msg)])
-        member = await self._members.get(colony, identity)
+        member = await self._members.get(colony, KNOWN_AS + identity)
         if member is None or not rule.grants_role(member.role, ""):
             msg = "the member on whose behalf this call is made may not make it (any more)"
             raise PermissionDenied(msg, reason="ON_BEHALF_REVOKED")
         return member
 
     @contextmanager
-    def watching(self, colony: str, identity: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the identity's place in the colony may have changed."""
-        with self._members.watching(colony, identity) as event:
+    def watching(self, caller: Caller) -> Iterator[asyncio.Event]:
+        """An event that is set when the place of the key that the caller signed with may have changed."""
+        colony = caller.colony if caller.role in MEMBER_ROLES else NO_COLONY
+        with self._members.watching(colony, caller.call.key) as event:
             yield event
+
+    def is_over(self, caller: Caller) -> bool:
+        """Whether the key that the caller signed with has ceased to be good."""
+        return caller.key_until_ns is not None and self._clock.now_ns() >= caller.key_until_ns
 
 
 class Handlers:
@@ -236,21 +246,24 @@ class CallPipeline(grpc.aio.ServerInterceptor):
     async def _admitted(
         self, method: str, request_type: RequestType, body: bytes, headers: Mapping[str, str]
     ) -> tuple[Envelope, Caller]:
-        signed = await self._gate.authenticate(method, headers, body)
+        signed = self._gate.authenticate(method, headers, body)
         envelope = request_type.envelope(body)
         caller = await self._gate.admit(method, signed, envelope)
+        await self._gate.claim(caller)
         set_current(caller)
         return envelope, caller
 
     def _unary(self, method: str, handler: Any) -> Callable[..., Any]:
         request_type = RequestType(method)
-        meters = _Meters(method, verbose=self._verbose)
+        meters = Meters(method, verbose=self._verbose)
+        long = method in LONG_POLLS
 
         async def call(body: bytes, context: Context) -> Any:
-            with _Observation(meters, context) as observation:
+            with Observation(meters, context) as observation:
                 try:
-                    await self._admitted(method, request_type, body, observation.headers)
-                    return await handler.unary_unary(request_type.parse(body), context)
+                    _, caller = await self._admitted(method, request_type, body, observation.headers)
+                    with self._gate.streams.one_of(caller) if long else nullcontext():
+                        return await handler.unary_unary(request_type.parse(body), context)
                 except Failure as failure:
                     await observation.end(context, failure)
                 except grpc.aio.AbortError:
@@ -262,15 +275,16 @@ class CallPipeline(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, handler: Any) -> Callable[..., Any]:
         request_type = RequestType(method)
-        meters = _Meters(method, verbose=self._verbose)
+        meters = Meters(method, verbose=self._verbose)
 
         async def call(body: bytes, context: Context) -> AsyncIterator[Any]:
-            with _Observation(meters, context) as observation:
+            with Observation(meters, context) as observation:
                 try:
                     envelope, caller = await self._admitted(method, request_type, body, observation.headers)
-                    responses = handler.unary_stream(request_type.parse(body), context)
-                    async for response in self._guarded(method, envelope, caller, responses):
-                        yield response
+                    with self._gate.streams.one_of(caller):
+                        responses = handler.unary_stream(request_type.parse(body), context)
+                        async for response in self._guarded(method, envelope, caller, responses):
+                            yield response
                 except Failure as failure:
                     await observation.end(context, failure)
                 except grpc.aio.AbortError:
@@ -284,24 +298,25 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         self, method: str, envelope: Envelope, caller: Caller, responses: AsyncIterator[Any]
     ) -> AsyncIterator[Any]:
         """The stream's responses, while its caller may have them and the process does not drain."""
-        member = bool(caller.colony) and caller.role in MEMBER_ROLES
-        watching = self._gate.watching(caller.colony, caller.identity) if member else nullcontext(asyncio.Event())
         following: asyncio.Future[Any] | None = None
-        with watching as changed:
+        with self._gate.watching(caller) as changed:
             cut = asyncio.ensure_future(changed.wait())
             draining = asyncio.ensure_future(self._drain.started.wait())
             try:
+                # Once more, now that changes are heard of: one may have come while the caller was looked up.
+                caller = await self._gate.admit(method, caller.call, envelope)
                 while True:
                     following = following or asyncio.ensure_future(anext(responses, None))
-                    await asyncio.wait((following, cut, draining), timeout=RECHECK_S, return_when=asyncio.FIRST_COMPLETED)
+                    timeout = RECHECK_S if caller.key_until_ns is None else RECHECK_RETIRING_S
+                    await asyncio.wait((following, cut, draining), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                     if draining.done():
                         msg = "this replica is shutting down; open the stream again"
                         raise Unavailable(msg, reason="DRAINING", retry_delay_s=0.1)
-                    if cut.done() or not following.done():
+                    if cut.done() or not following.done() or self._gate.is_over(caller):
                         changed.clear()
                         if cut.done():
                             cut = asyncio.ensure_future(changed.wait())
-                        await self._gate.admit(method, caller.call, envelope)
+                        caller = await self._gate.admit(method, caller.call, envelope)
                         continue
                     response = following.result()
                     following = None
@@ -315,81 +330,3 @@ class CallPipeline(grpc.aio.ServerInterceptor):
                         task.cancel()
                         await asyncio.gather(task, return_exceptions=True)
                 await responses.aclose()  # type: ignore[attr-defined]  # servicers' streams are generators
-
-
-class _Meters:
-    """A method's metrics, looked up once."""
-
-    def __init__(self, method: str, *, verbose: bool) -> None:
-        self.method = method
-        self.verbose = verbose
-        self.in_flight = metrics.IN_FLIGHT.labels(method)
-        self.seconds = metrics.SECONDS.labels(method)
-        self.succeeded = metrics.HANDLED.labels(method, _OK.name)
-
-
-class _Observation:
-    """One call's request id, log line and metrics."""
-
-    __slots__ = ("_begin", "_code", "_meters", "_reason", "_request_id", "headers")
-
-    def __init__(self, meters: _Meters, context: Context) -> None:
-        # Binary headers are bytes; none of them is ours.
-        self.headers = headers_of(context.invocation_metadata() or ())  # type: ignore[arg-type]
-        self._meters = meters
-        self._request_id = ""
-        self._code = _OK
-        self._reason = ""
-        self._begin = 0.0
-
-    @property
-    def request_id(self) -> str:
-        """The caller's own, or one that is made when first asked for."""
-        if not self._request_id:
-            given = self.headers.get(REQUEST_ID_HEADER, "")
-            self._request_id = given if _REQUEST_ID.match(given) else os.urandom(16).hex()
-        return self._request_id
-
-    @property
-    def method(self) -> str:
-        """Full method name."""
-        return self._meters.method
-
-    def __enter__(self) -> Self:
-        # Each call runs in a context of its own: what is set here ends with it.
-        logs.call_in_hand.set(self)
-        self._begin = time.perf_counter()
-        self._meters.in_flight.inc()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
-        if kind is not None and issubclass(kind, asyncio.CancelledError | GeneratorExit):
-            self._code = grpc.StatusCode.CANCELLED
-        meters = self._meters
-        meters.in_flight.dec()
-        seconds = time.perf_counter() - self._begin
-        meters.seconds.observe(seconds)
-        if self._code is _OK:
-            meters.succeeded.inc()
-            if meters.verbose:
-                log.debug("call", code="OK", seconds=round(seconds, 6))
-            return
-        code = self._code.name
-        metrics.HANDLED.labels(meters.method, code).inc()
-        write = log.debug if self._code is grpc.StatusCode.CANCELLED else log.info
-        write("call", code=code, reason=self._reason, seconds=round(seconds, 6))
-
-    async def end(self, context: Context, failure: Failure) -> None:
-        """Ends the call with a failure."""
-        self._code, self._reason = CODES[type(failure)], failure.reason
-        await abort(context, failure)
-
-    async def crash(self, context: Context, error: Exception) -> None:
-        """Ends the call after a defect of ours: the log has the trace, the caller the id to find it by."""
-        if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
-            # Generated code says so of a method that is in the contract and not in this server.
-            self._code, self._reason = grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED"
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not have this method")
-        self._code, self._reason = grpc.StatusCode.INTERNAL, type(error).__name__
-        log.error("defect", exc_info=error)
-        await context.abort(grpc.StatusCode.INTERNAL, f"internal error; the log has it under request id {self.request_id}")

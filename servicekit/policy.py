@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from servicekit.caller import Role
+from servicekit.caller import PRINCIPAL_ROLES, Role
 
 # Whoever is a member of the colony may call; what is acted on must be the caller's own.
 INITIATOR = "initiator"
@@ -18,6 +18,11 @@ class Rule:
     roles: frozenset[Role]
     services: frozenset[str]
     initiators: bool
+
+    @property
+    def knows_principals(self) -> bool:
+        """Whether the role of the server owner or of some service could let a caller in."""
+        return bool(self.services or self.roles & PRINCIPAL_ROLES)
 
     def grants_role(self, role: Role, service: str) -> bool:
         """Whether the role alone lets the caller in."""

@@ -14,11 +14,9 @@ import structlog
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 from pydantic import ValidationError
 
-from colonies.errors import KeyFileError
-from colonies.keys import PrivateKey
+from colonies.errors import CertificateFileError, KeyFileError
 from colonies.signing import Signer, SigningChannel, signed_channel
 from servicekit import logs, redis
 from servicekit.caller import Member
@@ -26,14 +24,18 @@ from servicekit.clock import NS_PER_MS, Clock, SystemClock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
 from servicekit.envelope import LARGE_AT_MOST, MIB
+from servicekit.exposition import MetricsServer
 from servicekit.failures import Failure
-from servicekit.members import RemoteMembers
+from servicekit.key_file import KeyFile
+from servicekit.limits import Limits
+from servicekit.members import RemoteMembers, members_of
 from servicekit.nonces import RedisNonces
-from servicekit.pipeline import CallPipeline, Gate, Handlers, Identities
+from servicekit.pipeline import CallPipeline, Gate, Handlers
 from servicekit.policy import Policy
 from servicekit.postgres import Database, migrate
 from servicekit.readiness import Readiness
 from servicekit.settings import ServiceSettings
+from servicekit.tls import Certificates
 
 log = structlog.get_logger()
 
@@ -75,12 +77,17 @@ class Process:
         # Set when calls are served, on `port`.
         self.serving = asyncio.Event()
         self.port = 0
-        self.key = PrivateKey.load(settings.service_key_file)
+        self.key_file = KeyFile(settings.service_key_file)
+        self.metrics_port = 0
+        self.certificates = Certificates(settings)
         self.redis = redis.connect(settings.redis_url.get_secret_value())
         self._stack = stack
         self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._registrations: list[tuple[Callable[[Handlers], None], str]] = []
         self.readiness = Readiness()
+        # Set by serve().
+        self.members: Directory[Member] | None = None
+        self.background("key file", self.key_file.run)
         stack.push_async_callback(self.redis.aclose)
 
     async def database(self, schema: str) -> Database:
@@ -100,15 +107,17 @@ class Process:
         if not address:
             msg = f"COLONIES_{setting.upper()} is not set"
             raise StartError(msg)
+        if self.certificates.for_channels is None:
+            self._check_plaintext(f"COLONIES_{setting.upper()}", address, "COLONIES_TLS_CA_FILE")
         # By the same clock that this process checks its own callers by.
-        signer = Signer(self.key, self.settings.cluster, lambda: self.clock.now_ns() // NS_PER_MS)
-        channel = signed_channel(address, signer)
+        signer = Signer(self.key_file.key, self.settings.cluster, lambda: self.clock.now_ns() // NS_PER_MS)
+        channel = signed_channel(address, self.key_file.signs_for(signer), self.certificates.for_channels)
         self._stack.push_async_callback(channel.close)
         return channel
 
     def remote_members(self) -> Directory[Member]:
         """Auth's members, kept by this process."""
-        members = Directory(RemoteMembers(self.channel(self.settings.auth_address, "auth_address")), self.clock)
+        members = members_of(RemoteMembers(self.channel(self.settings.auth_address, "auth_address")), self.clock)
         self.background("members", members.run)
         return members
 
@@ -126,13 +135,15 @@ class Process:
 
     async def serve(self, members: Directory[Member]) -> None:
         """Serves until told to end, then drains."""
+        self.members = members
         gate = Gate(
             audience=self.settings.cluster,
             clock=self.clock,
-            nonces=RedisNonces(self.redis),
+            nonces=RedisNonces(self.redis, self.clock),
             members=members,
-            identities=Identities(self.settings.server_owner, self.settings.service_identities),
+            principals=frozenset({self.settings.server_owner, *self.settings.service_identities.values()}),
             policy=Policy.load(),
+            limits=Limits.of(self.settings),
         )
         server = grpc.aio.server(interceptors=[CallPipeline(gate, self.drain)], options=SERVER_OPTIONS)
         for register, _ in self._registrations:
@@ -155,6 +166,8 @@ class Process:
                     await health_servicer.set(name, status)
 
         self.background("readiness", tell_readiness)
+        if self.certificates.files is not None:
+            self.background("certificates", self.certificates.watch)
         loops = [asyncio.create_task(_forever(name, task), name=name) for name, task in self._tasks]
         try:
             await self._until_told(loops)
@@ -168,23 +181,40 @@ class Process:
             log.info("stopped", stuck=[loop.get_name() for loop in stuck])
 
     def _bind(self, server: grpc.aio.Server) -> None:
-        listen = self.settings.listen
-        if not self.settings.allow_plaintext and not _is_loopback(listen):
-            msg = f"{listen} is not a loopback address and there is no TLS: set COLONIES_ALLOW_PLAINTEXT=true to allow it"
-            raise StartError(msg)
+        listen, secured = self.settings.listen, self.certificates.for_listeners is not None
+        if not secured:
+            self._check_plaintext("COLONIES_LISTEN", listen, "COLONIES_TLS_CERT_FILE")
         try:
-            self.port = server.add_insecure_port(listen)
+            if secured:
+                self.port = server.add_secure_port(listen, self.certificates.server_credentials())
+            else:
+                self.port = server.add_insecure_port(listen)
         except RuntimeError as error:
             msg = f"cannot listen on {listen}: {error}"
             raise StartError(msg) from error
         if self.settings.metrics_listen:
-            host, _, port = self.settings.metrics_listen.rpartition(":")
-            try:
-                metrics_server, _thread = start_http_server(int(port), addr=host)
-            except OSError as error:
-                msg = f"cannot serve metrics on {self.settings.metrics_listen}: {error}"
-                raise StartError(msg) from error
-            self._stack.callback(metrics_server.shutdown)
+            self._serve_metrics(self.settings.metrics_listen)
+
+    def _serve_metrics(self, listen: str) -> None:
+        secured = self.certificates.for_listeners is not None
+        if not secured:
+            self._check_plaintext("COLONIES_METRICS_LISTEN", listen, "COLONIES_TLS_CERT_FILE")
+        host, _, port = listen.rpartition(":")
+        try:
+            server = MetricsServer(host, int(port), self.certificates.server_context if secured else None)
+        except (OSError, ValueError) as error:
+            msg = f"cannot serve metrics on {listen}: {error}"
+            raise StartError(msg) from error
+        self.metrics_port = server.server_port
+        self._stack.callback(server.end)
+
+    def _check_plaintext(self, setting: str, address: str, remedy: str) -> None:
+        if not self.settings.allow_plaintext and not _is_loopback(address):
+            msg = (
+                f"{setting} is {address}, which is not a loopback address, and there is no TLS: set {remedy}, or "
+                "COLONIES_ALLOW_PLAINTEXT=true to allow it"
+            )
+            raise StartError(msg)
 
     async def _until_told(self, loops: "list[asyncio.Task[None]]") -> None:
         waiting = asyncio.create_task(self.told.wait())
@@ -250,7 +280,8 @@ def main(name: str, settings_type: type[S], compose: Callable[[Process, S], Awai
     except ValidationError as error:
         for problem in error.errors():
             field = "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"COLONIES_{field}: {problem['msg']}\n")
+            # What is wrong with several settings together names them itself.
+            sys.stderr.write(f"COLONIES_{field}: {problem['msg']}\n" if field else f"{problem['msg']}\n")
         sys.exit(2)
     logs.configure(name, settings.log_level)
 
@@ -266,7 +297,7 @@ def main(name: str, settings_type: type[S], compose: Callable[[Process, S], Awai
 
     try:
         uvloop.run(run())
-    except (StartError, KeyFileError, Failure) as error:
+    except (StartError, KeyFileError, CertificateFileError, Failure) as error:
         log.error("cannot start", error=str(error))  # noqa: TRY400 - a trace would add nothing
         sys.exit(1)
     except Exception:

@@ -1,9 +1,10 @@
 """Settings that every service has. They come from the environment: COLONIES_<NAME>."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from servicekit.bounds import IDENTITY
@@ -34,14 +35,47 @@ class ServiceSettings(BaseSettings):
     auth_address: str = ""
     registry_address: str = ""
     scheduler_address: str = ""
-    # Serve plaintext on an address that is not loopback.
+    # Speak plaintext on an address that is not loopback: as a listener, and to other services.
     allow_plaintext: bool = False
+    # This process's certificate (PEM, with what leads to the CA) and its key (mode 0600): all its listeners speak TLS.
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    # Whom to trust (PEM): channels to other services speak TLS, and show the own certificate if there is one.
+    tls_ca_file: Path | None = None
+    # Mutual TLS: listeners take only peers with a certificate that the CA file leads to.
+    tls_require_client_cert: bool = False
     # Connections to Postgres that one process holds at most.
     postgres_connections: int = Field(default=10, ge=2, le=500)
     # Seconds that calls in hand get to finish after SIGTERM.
     drain_seconds: float = Field(default=10.0, ge=0, le=600)
+    # Calls a second that one identity may make, in all services together, and how many at once; rate 0 = any number. The
+    # services themselves may make any number.
+    identity_rate: float = Field(default=1_000.0, ge=0, le=100_000)
+    identity_burst: int = Field(default=4_000, ge=1, le=10_000_000)
+    # The same for all that its members, and services and the server owner, ask of one colony.
+    colony_rate: float = Field(default=5_000.0, ge=0, le=100_000)
+    colony_burst: int = Field(default=20_000, ge=1, le=10_000_000)
+    # Streams and long polls that one identity may have open in one replica; 0 = any number.
+    streams_per_identity: int = Field(default=1_000, ge=0, le=1_000_000)
     # "debug", "info", "warning" or "error".
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @field_validator("postgres_url", "redis_url")
+    @classmethod
+    def _check_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        """What takes an ill-formed URL apart later would tell of the piece that it stumbled over: a password, perhaps."""
+        schemes = {"postgres_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss", "unix")}[str(info.field_name)]
+        try:
+            parts = urlsplit(value.get_secret_value())
+            good = parts.scheme in schemes and (parts.port is None or parts.port > 0) and "@" not in parts.path
+        except ValueError:
+            good = False
+        if not good:
+            # Without what was raised: it has the piece in it.
+            form = f"{schemes[0]}://user:password@host:port/name"
+            msg = f"not a URL of the form {form}; in a password / @ : % are written as %2F %40 %3A %25"
+            raise ValueError(msg) from None
+        return value
 
     @field_validator("service_identities", mode="before")
     @classmethod
@@ -59,6 +93,18 @@ class ServiceSettings(BaseSettings):
                 msg = f"the identity of {name!r} is not 64 lower-case hex digits"
                 raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            absent, given = ("KEY", "CERT") if self.tls_key_file is None else ("CERT", "KEY")
+            msg = f"COLONIES_TLS_{absent}_FILE is not set, and COLONIES_TLS_{given}_FILE is of no use without it"
+            raise ValueError(msg)
+        for name, value in (("CERT", self.tls_cert_file), ("CA", self.tls_ca_file)):
+            if self.tls_require_client_cert and value is None:
+                msg = f"COLONIES_TLS_{name}_FILE is not set, and COLONIES_TLS_REQUIRE_CLIENT_CERT needs it"
+                raise ValueError(msg)
+        return self
 
     @field_validator("server_owner")
     @classmethod

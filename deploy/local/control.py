@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.local import binaries
+from deploy.local.accounts import embedded_account
+from deploy.local.certificates import Certificates
 from deploy.local.errors import StackError, describe_os_error
 from deploy.local.layout import Layout
 from deploy.local.processes import ProcessId, end, log_tail, rotate
@@ -27,7 +30,18 @@ from deploy.local.state import ProcessStatus, StackState, StackStatus
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["StackError", "StackSettings", "StackState", "StackStatus", "default_data_dir", "down", "status", "up"]
+__all__ = [
+    "StackError",
+    "StackSettings",
+    "StackState",
+    "StackStatus",
+    "certificate_expiries",
+    "default_data_dir",
+    "down",
+    "renew_certificates",
+    "status",
+    "up",
+]
 
 OnProgress = Callable[[str], None]
 _LOOK_SECONDS = 0.05
@@ -120,6 +134,32 @@ def status(data_dir: Path) -> StackStatus:
     return StackStatus(running=running, state=state, processes=processes)
 
 
+def renew_certificates(data_dir: Path) -> None:
+    """Gives a stack new certificates. One that runs takes them for new connections, within seconds.
+
+    Raises:
+        StackError: it has none, or they cannot be replaced.
+    """
+    certificates = _certificates(data_dir)
+    try:
+        certificates.renew()
+    except OSError as error:
+        raise describe_os_error(error, data_dir) from error
+
+
+def certificate_expiries(data_dir: Path) -> dict[str, datetime]:
+    """When the certificates of a stack expire, by name; `ca` is its authority's. Errors as for `renew_certificates`."""
+    return _certificates(data_dir).expiries()
+
+
+def _certificates(data_dir: Path) -> Certificates:
+    certificates = Certificates(data_dir.absolute(), account=embedded_account())
+    if not certificates.exist:
+        msg = f"there are no certificates in {data_dir}: make them with colonies up --tls"
+        raise StackError(msg)
+    return certificates
+
+
 def _identity(process: ProcessStatus) -> ProcessId | None:
     if process.pid is None or process.began is None:
         return None
@@ -206,6 +246,10 @@ def _run_here(settings: StackSettings, on_progress: OnProgress) -> StackState:
 def _existing(layout: Layout, settings: StackSettings, on_progress: OnProgress) -> StackState:
     """The stack that somebody else brought, or is just bringing, up."""
     state = _await_ready(layout, settings, lambda: _owner_lives(layout), on_progress)
+    if settings.tls is not None and settings.tls != bool(state.ca_file):
+        now = "with" if state.ca_file else "without"
+        msg = f"the stack at {state.address} runs {now} TLS, which is settled at its start: run colonies down first"
+        raise StackError(msg)
     return replace(state, already_running=True)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from colonies.tls import Tls
 from deploy.envoy import render
 from deploy.local import binaries
 from deploy.local.accounts import passage
@@ -27,8 +28,20 @@ class EnvoyFrontDoor(EmbeddedServer):
     program: ClassVar[str] = "envoy"
     start_seconds: ClassVar[float] = 20.0
 
-    def __init__(self, directory: Path, *, host: str = LOOPBACK, port: int = 50080, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        host: str = LOOPBACK,
+        port: int = 50080,
+        log: Path | None = None,
+        tls: Tls | None = None,
+        require_client_certificate: bool = False,
+    ) -> None:
+        """With `tls`, all of its files, it speaks nothing else: to clients, and to services, whom it shows its certificate."""
         super().__init__(directory, log=log)
+        self._tls = tls
+        self._require_client_certificate = require_client_certificate
         self.host = host
         self._port = self._front_port = port
         self._admin_port: int | None = None
@@ -77,9 +90,12 @@ class EnvoyFrontDoor(EmbeddedServer):
         return [*(str(part) for part in self._prepare()), "--mode", "validate"]
 
     def _endpoints_folder(self) -> Path:
-        # Holds no secret, and Envoy must list it to be told of changes.
+        return self._listed_folder("endpoints")
+
+    def _listed_folder(self, name: str) -> Path:
+        # Holds no secret (of secrets, it says where they are), and Envoy must list it to be told of changes.
         passage(self.directory)
-        folder = self.directory / "endpoints"
+        folder = self.directory / name
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
         return folder
@@ -93,11 +109,27 @@ class EnvoyFrontDoor(EmbeddedServer):
         self._admin_port = kept_port(self.directory / "admin-port")
         configuration = self.directory / "envoy.yaml"
         text = render.with_files(
-            host=self.host, port=self._front_port, admin_port=self._admin_port, endpoints=self._endpoints_folder()
+            host=self.host,
+            port=self._front_port,
+            admin_port=self._admin_port,
+            endpoints=self._endpoints_folder(),
+            tls=self._secrets(),
         )
         write_atomically(configuration, text, mode=0o644)
         options = ["--disable-hot-restart", "--concurrency", _WORKERS, "--log-level", "warning"]
         return [server, "--config-path", configuration, *options]
+
+    def _secrets(self) -> render.Secrets | None:
+        """Writes down where the certificates are: Envoy watches what such a file names."""
+        if self._tls is None:
+            return None
+        folder = self._listed_folder("secrets")
+        own, trust = folder / "own.json", folder / "trust.json"
+        certificate, key, authority = (Path(name) for name in (self._tls.cert_file, self._tls.cert_key_file, self._tls.ca_file))
+        # The link to the set in use is what is replaced, and the authority's certificate stands beside it.
+        write_atomically(own, render.own_secret(certificate, key, watched=certificate.parent.parent), mode=0o644)
+        write_atomically(trust, render.trust_secret(authority, watched=authority.parent), mode=0o644)
+        return render.Secrets(own, trust, self._require_client_certificate)
 
     def _ask(self, path: str) -> str:
         try:

@@ -80,6 +80,14 @@ class Layout:
             write_atomically(path, f"local-{secrets.token_hex(4)}\n", mode=0o644)
         return path.read_text(encoding="ascii").strip()
 
+    def tls(self, wanted: bool | None) -> bool:
+        """Whether this stack speaks TLS: as is wanted now, or else as it was the last time; written down for the next."""
+        path = self.root / "tls"
+        if wanted is None:
+            return path.exists() and path.read_text(encoding="ascii").strip() == "on"
+        write_atomically(path, "on\n" if wanted else "off\n", mode=0o644)
+        return wanted
+
     def identities(self) -> dict[str, str]:
         """The identities of all keys by name; the keys are made on first use.
 

@@ -1,6 +1,7 @@
 """Ports on this machine: free ones, kept ones, and who has a taken one."""
 
 import errno
+import ipaddress
 import random
 import socket
 import threading
@@ -18,6 +19,14 @@ _TRIES = 200
 
 _handed_out: set[int] = set()
 _guard = threading.Lock()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:

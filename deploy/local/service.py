@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from colonies.tls import Tls
 from deploy.local.files import write_atomically
 from deploy.local.health import HealthProbe
 from deploy.local.ports import LOOPBACK, kept_port
@@ -27,14 +28,16 @@ class Service:
         directory: Path,
         log: Path,
         environment: Callable[[], Mapping[str, str]],
+        tls: Tls | None = None,
     ) -> None:
-        """`environment` is asked at every start: addresses may have changed since the last."""
+        """`environment` is asked at every start: addresses may have changed since the last. `tls` is to ask for health with."""
         self.service = service
         self.name = service if number == 1 else f"{service}-{number}"
         self.log = log
         self._command = command
         self._directory = directory
         self._environment = environment
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
         self._probe: HealthProbe | None = None
         self._port: int | None = None
@@ -62,7 +65,7 @@ class Service:
         }
         self._close_probe()
         self._process = launch(self._command, directory=self._directory, environment=environment, log=self.log)
-        self._probe = HealthProbe(f"{LOOPBACK}:{self._port}")
+        self._probe = HealthProbe(f"{LOOPBACK}:{self._port}", self._tls)
         write_atomically(self._directory / "pid", f"{self._process.pid}\n")
 
     def alive(self) -> bool:

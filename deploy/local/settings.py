@@ -30,6 +30,8 @@ class StackSettings:
     Attributes:
         data_dir: holds everything: keys, databases, logs, state.
         host, port: the one address that clients use.
+        tls: whether the stack speaks TLS, with certificates of its own authority; None = as it did the last time.
+        allow_plaintext: let clients of other machines come in plaintext.
         postgres_url, redis_url: servers to use in place of the embedded ones.
         replicas: how many processes of a service, where that is not one.
         service_command: how a service is run; `{name}` is its name. For tests.
@@ -39,6 +41,8 @@ class StackSettings:
     data_dir: Path = field(default_factory=default_data_dir)
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
+    tls: bool | None = None
+    allow_plaintext: bool = False
     postgres_url: str | None = None
     redis_url: str | None = None
     replicas: Mapping[str, int] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """One local stack: from settings to a plan, and the run of it under its lock."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import colonies
 import deploy
+from colonies.tls import Tls
+from deploy.local.accounts import embedded_account
+from deploy.local.certificates import FRONT_DOOR, SUPERVISOR, Certificates
 from deploy.local.envoy import EnvoyFrontDoor
 from deploy.local.errors import StackError, describe_os_error
 from deploy.local.layout import SERVER_OWNER_KEY, Layout
-from deploy.local.ports import check_front_door
+from deploy.local.ports import check_front_door, is_loopback
 from deploy.local.postgres import Postgres
 from deploy.local.processes import ProcessId
 from deploy.local.server import Child
@@ -21,6 +25,9 @@ from deploy.local.settings import SERVICES, StackSettings
 from deploy.local.state import ProcessStatus, StackState
 from deploy.local.supervisor import StackPlan, Supervisor
 from deploy.local.valkey import Valkey
+
+# The caller's own directory and TLS are not the stack's.
+_NOT_INHERITED = ("COLONIES_DATA_DIR", "COLONIES_TLS", "COLONIES_ALLOW_PLAINTEXT")
 
 OnState = Callable[[StackState], None]
 
@@ -57,7 +64,9 @@ class Stack:
     def _plan(self) -> StackPlan:
         settings, layout = self._settings, self._layout
         identities = layout.identities()
-        self._state = replace(self._state, cluster_id=layout.cluster_id(), identities=identities)
+        certificates = self._certificates()
+        ca_file = str(certificates.ca_file) if certificates else ""
+        self._state = replace(self._state, cluster_id=layout.cluster_id(), identities=identities, ca_file=ca_file)
         foundations: list[Child] = []
         postgres_url, redis_url = settings.postgres_url, settings.redis_url
         postgres = valkey = None
@@ -67,7 +76,13 @@ class Stack:
         if redis_url is None:
             valkey = Valkey(layout.root / "valkey", log=layout.log("valkey"))
             foundations.append(valkey)
-        front_door = EnvoyFrontDoor(layout.root / "envoy", host=settings.host, port=settings.port, log=layout.log("envoy"))
+        front_door = EnvoyFrontDoor(
+            layout.root / "envoy",
+            host=settings.host,
+            port=settings.port,
+            log=layout.log("envoy"),
+            tls=certificates.tls(FRONT_DOOR) if certificates else None,
+        )
         # An Envoy that a crashed run left behind is ended before its port is looked at.
         front_door.end_leftovers()
         check_front_door(settings.host, settings.port)
@@ -86,18 +101,44 @@ class Stack:
                     "COLONIES_AUTH_ADDRESS": _dialable(front_door.address),
                     "COLONIES_REGISTRY_ADDRESS": _dialable(front_door.address),
                     "COLONIES_SCHEDULER_ADDRESS": _dialable(front_door.address),
+                    **(_tls_environment(certificates.tls(service)) if certificates else {}),
                 }
 
             return environment
 
         services = [
-            self._service(service, number, environment_of(service))
+            self._service(service, number, environment_of(service), certificates.tls(SUPERVISOR) if certificates else None)
             for service in SERVICES
             for number in range(1, settings.replicas.get(service, 1) + 1)
         ]
-        return StackPlan(foundations, front_door, services, told=lambda: [child.port for child in foundations])
+        return StackPlan(
+            foundations,
+            front_door,
+            services,
+            told=lambda: [child.port for child in foundations],
+            upkeep=lambda: _keep_fresh(certificates, settings.host),
+        )
 
-    def _service(self, service: str, number: int, environment: Callable[[], Mapping[str, str]]) -> Service:
+    def _certificates(self) -> Certificates | None:
+        """The certificates of a stack that speaks TLS, made or renewed where that is needed.
+
+        Raises:
+            StackError: it would be plaintext for other machines, and nobody has asked for that.
+        """
+        settings = self._settings
+        if self._layout.tls(settings.tls):
+            certificates = Certificates(self._layout.root, account=embedded_account())
+            certificates.ensure(settings.host)
+            return certificates
+        if not is_loopback(settings.host) and not settings.allow_plaintext:
+            msg = (
+                f"plaintext on {settings.host} could be read on the way: use colonies up --tls, or --allow-plaintext if that "
+                "network is trusted"
+            )
+            raise StackError(msg)
+        return None
+
+    def _service(self, service: str, number: int, environment: Callable[[], Mapping[str, str]], tls: Tls | None) -> Service:
         name = service if number == 1 else f"{service}-{number}"
         command = [part.format(name=service) for part in self._settings.service_command]
         return Service(
@@ -107,6 +148,7 @@ class Stack:
             directory=self._layout.run(name),
             log=self._layout.log(name),
             environment=environment,
+            tls=tls,
         )
 
     def _check_replicas(self) -> None:
@@ -160,14 +202,35 @@ def _dialable(address: str) -> str:
     return f"127.0.0.1:{port}" if host in {"0.0.0.0", "::", "[::]"} else address  # noqa: S104
 
 
+def _tls_environment(tls: Tls) -> dict[str, str]:
+    """TLS for a service: it takes only peers with a certificate of the stack's authority."""
+    return {
+        "COLONIES_TLS_CA_FILE": tls.ca_file,
+        "COLONIES_TLS_CERT_FILE": tls.cert_file,
+        "COLONIES_TLS_KEY_FILE": tls.cert_key_file,
+        "COLONIES_TLS_REQUIRE_CLIENT_CERT": "true",
+    }
+
+
+def _keep_fresh(certificates: Certificates | None, host: str) -> None:
+    """Renews certificates of a stack that has been up for so long that they wear out."""
+    try:
+        if certificates is not None and certificates.ensure(host):
+            print("renewed the certificates", file=sys.stderr)
+    except (StackError, OSError) as error:
+        # They are still good for weeks, and this comes again.
+        print(f"cannot renew the certificates: {error}", file=sys.stderr)
+
+
 def _inherited_environment() -> dict[str, str]:
     """The caller's environment, without the caller's own keys, and with the way to the packages of this checkout."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not (name.startswith("COLONIES_") and ("KEY" in name or name == "COLONIES_DATA_DIR"))
+        if not (name.startswith("COLONIES_") and ("KEY" in name or name.startswith(_NOT_INHERITED)))
     }
-    return {**kept, **import_path()}
+    # gRPC's own lines about each peer that speaks no TLS are not JSON, and anybody who connects could fill the log with them.
+    return {"GRPC_VERBOSITY": "ERROR", **kept, **import_path()}
 
 
 def import_path() -> dict[str, str]:

@@ -40,6 +40,8 @@ class StackState:
     error_log: str = ""
     error_log_tail: str = ""
     already_running: bool = False
+    # Whom clients are to trust; empty when the stack speaks plaintext.
+    ca_file: str = ""
 
     @property
     def supervisor_alive(self) -> bool:

@@ -25,6 +25,7 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 SETTLED_SECONDS = 10.0
 HUNG_SECONDS = 30.0
+UPKEEP_SECONDS = 3600.0
 _LOOK_SECONDS = 0.05
 _PROBE_STARTING_SECONDS = 0.1
 _PROBE_SETTLED_SECONDS = 1.0
@@ -42,6 +43,8 @@ class StackPlan:
     services: Sequence[Service]
     # What services were told at their start. When it changes (Postgres on another port), they are started anew.
     told: Callable[[], object] = field(default=lambda: None)
+    # Done at times while everything runs.
+    upkeep: Callable[[], None] = field(default=lambda: None)
 
     @property
     def children(self) -> list[Child]:
@@ -156,8 +159,12 @@ class Supervisor:
             if not self._stopping.is_set():
                 self._phase = "ready"
             told = self._plan.told()
+            next_upkeep = time.monotonic() + UPKEEP_SECONDS
             while not self._stopping.wait(_LOOK_SECONDS):
                 self._tick()
+                if time.monotonic() >= next_upkeep:
+                    next_upkeep = time.monotonic() + UPKEEP_SECONDS
+                    self._plan.upkeep()
                 if told != (now_told := self._plan.told()):
                     told = now_told
                     for service in self._plan.services:

@@ -5,6 +5,7 @@ from servicekit.directory import Directory
 from servicekit.process import Process, main
 from services.scheduler import metrics
 from services.scheduler.domain.aftermath import Aftermath
+from services.scheduler.domain.auditing import Auditing
 from services.scheduler.domain.channelling import Channelling
 from services.scheduler.domain.controls import Controlling
 from services.scheduler.domain.dispatching import Dispatching
@@ -22,11 +23,14 @@ from services.scheduler.domain.statistics import Counting
 from services.scheduler.domain.submitting import Submitting
 from services.scheduler.domain.upkeep import Upkeep
 from services.scheduler.domain.watermark import Steps
+from services.scheduler.memberships import RemoteMemberships
 from services.scheduler.queue.queue import Queue
 from services.scheduler.queue.wakeups import Wakeups
 from services.scheduler.registry import HeardBuffer, RemoteExecutors, Roster
+from services.scheduler.rpc.receipts import Receipts
 from services.scheduler.rpc.servicer import Servicer
 from services.scheduler.settings import Settings
+from services.scheduler.store.audit import AuditLedgers
 from services.scheduler.store.channels import ChannelTables
 from services.scheduler.store.controls import ControlStore
 from services.scheduler.store.explain import ExplainReads
@@ -71,6 +75,14 @@ async def compose(process: Process, settings: Settings) -> None:
         drain=process.drain,
         clock=process.clock,
     )
+    auditing = Auditing(
+        AuditLedgers(database),
+        RemoteMemberships(process.channel(settings.auth_address, "auth_address"), settings.cluster),
+        cluster=settings.cluster,
+        holder=process.key_file,
+        kept=settings.receipts,
+        clock=process.clock,
+    )
     submitting = Submitting(tables, aftermath, steps, limits, process.clock)
     finishing = Finishing(
         tables=tables,
@@ -91,7 +103,9 @@ async def compose(process: Process, settings: Settings) -> None:
         explainer=Explainer(tables, ExplainReads(database), Roster(registry, heard, process.clock), queue, process.clock),
         controlling=controlling,
         counting=counting,
+        auditing=auditing,
         reads=reads,
+        receipts=Receipts(kept=settings.receipts),
         clock=process.clock,
     )
     process.add(add_SchedulerServiceServicer_to_server, servicer, SERVICE)

@@ -10,3 +10,6 @@ class Settings(ServiceSettings):
 
     # How long an attempt lives without a heartbeat, milliseconds.
     lease_ms: int = Field(default=30_000, ge=1_000, le=3_600_000)
+    # Keep the signed calls behind submits, closes, outputs, cancels and retries, and chain ledger lines by hash. What is
+    # submitted while this is off can never be audited.
+    receipts: bool = True

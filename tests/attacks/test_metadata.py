@@ -71,7 +71,7 @@ async def test_signatures_that_are_said_to_be_binary_are_none(acme: Acme, databa
     call = submitting(acme)
     binary: Any = tuple((f"{name}-bin", value.encode()) for name, value in call.headers)
     error = await refusal(call.altered(headers=binary).send(acme.cluster))
-    assert (error.code, error.reason) == (UNAUTHENTICATED, "SIGNATURE_MISSING")
+    assert (error.code, error.reason) == (UNAUTHENTICATED, "SIGNATURE_MALFORMED")
     assert contents(database_url) == before
 
 

@@ -25,7 +25,7 @@ NAMING = {
     "location_name", "name", "channel",
 }  # fmt: skip
 WORDS = {
-    "colony_name", "colony", "request_id", "node_name", "func_name", "label", "labels", "channels", "executor_type", "executor_types",
+    "colony_name", "colony", "request_id", "method", "node_name", "func_name", "label", "labels", "channels", "executor_type", "executor_types",
     "key", "value", "values", "message", "errors", "media_type", "description", "type", "enum_values", "expression", "cpu", "memory",
     "storage", "on_behalf_of", "cursor",
 }  # fmt: skip

@@ -119,7 +119,7 @@ async def test_what_is_signed_for_one_method_is_no_call_of_another(acme: Acme, d
 async def test_what_is_signed_for_one_service_or_cluster_is_no_call_of_another(acme: Acme, database_url: str) -> None:
     before = contents(database_url)
     request = pb.SubmitProcessesRequest(colony_name=COLONY, request_id="request-1", specs=[spec()])
-    for audience in ("another-cluster", "", "test-cluster ", "TEST-CLUSTER", "test-cluster\n1"):
+    for audience in ("another-cluster", "", "test-cluster ", "TEST-CLUSTER"):
         call = signed(acme.cluster, acme.keys.user, f"{SCHEDULER}/SubmitProcesses", request, audience=audience)
         error = await refusal(call.send(acme.cluster))
         assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "SIGNATURE_INVALID")

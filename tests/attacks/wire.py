@@ -7,10 +7,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from redis import Redis
 
 from colonies.errors import RpcError, from_rpc_error
 from colonies.keys import PrivateKey
 from colonies.signing import Signer
+from servicekit.nonces import MEMORY
 from tests.harness.cluster import CLUSTER, Cluster
 
 T = TypeVar("T")
@@ -50,12 +52,19 @@ class Wire:
         return call(self.body, metadata=grpc.aio.Metadata(*self.headers), timeout=20)
 
 
+def nonce_prefix(cluster: Cluster) -> str:
+    """What nonces have to begin with while the memory of them is young; the tests' is. A caller learns it from a refusal."""
+    with Redis.from_url(cluster.redis_url, decode_responses=True) as redis:
+        memory = redis.get(MEMORY)
+    return str(memory).split()[2] if memory else ""
+
+
 def signed(
     cluster: Cluster, key: PrivateKey, path: str, request: Message | bytes, *, audience: str = CLUSTER, shift_ms: int = 0
 ) -> Wire:
     """A call that its caller has signed, and nobody has sent yet."""
     body = request if isinstance(request, bytes) else request.SerializeToString()
-    signer = Signer(key, audience, lambda: cluster.clock_ms() + shift_ms)
+    signer = Signer(key, audience, lambda: cluster.clock_ms() + shift_ms, nonce_prefix(cluster))
     return Wire(path, signer.headers(path, body), body)
 
 

@@ -151,6 +151,7 @@ class FakeAuthority:
 
     def __init__(self, colony: str) -> None:
         self.members: dict[str, str] = {}
+        self.calls: list[bytes] = []
         self.away = False
         self.crash_after = False
         self._colony = colony
@@ -160,16 +161,18 @@ class FakeAuthority:
             msg = "auth is out of reach"
             raise Unavailable(msg, reason="TEST")
 
-    async def colony_exists(self, colony: str, identity: str) -> bool:
+    async def identity_in(self, colony: str, key: str) -> str | None:
         self._reach(before=True)
-        return colony == self._colony
+        return key if colony == self._colony else None
 
-    async def admit(self, colony: str, identity: str, name: str) -> None:
+    async def admit(self, colony: str, identity: str, name: str, calls: Sequence[bytes]) -> None:
         self._reach(before=True)
+        self.calls += calls
         self.members[identity] = name
         self._reach(before=False)
 
-    async def drop(self, colony: str, identity: str) -> None:
+    async def drop(self, colony: str, identity: str, calls: Sequence[bytes]) -> None:
         self._reach(before=True)
+        self.calls += calls
         self.members.pop(identity, None)
         self._reach(before=False)

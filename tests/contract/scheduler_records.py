@@ -1,5 +1,6 @@
 """What the scheduler's contract tests build: specs, submissions, places, executors. And the check of the ledger."""
 
+import os
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -30,12 +31,15 @@ from services.scheduler.domain.records import (
     Live,
     NewProcess,
     Place,
+    Receipt,
     Submission,
 )
 from services.scheduler.domain.spec import Dependency, ParentPolicy, Spec
 from services.scheduler.domain.states import FINAL, LEGAL, Outcome, Reason, State
 from services.scheduler.domain.workflow import parents_of
 from services.scheduler.store.transitions import Transitions
+
+from .scheduler_receipts import check_receipts
 
 COLONY = "acme"
 ALICE = Account("aa" * 32, "alice")
@@ -45,7 +49,7 @@ START_NS = 1_679_906_715_000_000_000
 START = datetime_of(START_NS)
 TABLES = (
     *("submission", "workflow", "workflow_start", "process", "edge", "attempt", "ledger", "attribute", "log"),
-    *("channel", "channel_message"),
+    *("channel", "channel_message", "receipt"),
 )
 NO_PROCESS = UUID(int=0)
 
@@ -73,10 +77,11 @@ def submission(*specs: Spec, workflow: bool = False, request_id: str = "", now_n
             "account": ALICE,
             "actor": ALICE.identity,
             "at": datetime_of(now_ns),
+            "receipt": receipt(),
             **fields,
         },
         processes=[
-            NewProcess(one, given, priority_time(given.priority, now_ns + order), awaited(given, len(mine)))
+            NewProcess(one, given, priority_time(given.priority, now_ns + order), awaited(given, len(mine)), order)
             for order, (one, given, mine) in enumerate(zip(ids, specs, parents, strict=True))
         ],
         edges=[
@@ -88,6 +93,11 @@ def submission(*specs: Spec, workflow: bool = False, request_id: str = "", now_n
     )
     assert isinstance(found, Submission)
     return found
+
+
+def receipt() -> Receipt:
+    """A signed call, as far as the tables know."""
+    return Receipt(os.urandom(32), "/test.Service/Call", bytes(32), 1_679_906_715_000, os.urandom(16), bytes(64), b"body")
 
 
 def awaited(given: Spec, parents: int) -> int:
@@ -200,7 +210,9 @@ class World:
         self, closes: Mapping[AttemptRef, Closing], *, executor: ExecutorProfile = WORKER, seconds: float = 2
     ) -> tuple[Changes, list[State]]:
         """Closes attempts, all or none, as one call."""
-        (outcome,), changes = await self.tables.close([CloseCall(COLONY, executor.identity, closes)], at(seconds), patient=True)
+        (outcome,), changes = await self.tables.close(
+            [CloseCall(COLONY, executor.identity, closes, receipt())], at(seconds), patient=True
+        )
         assert outcome is not None, "the patient have an outcome"
         if isinstance(outcome, Exception):
             raise outcome
@@ -225,11 +237,15 @@ class World:
 
     async def cancel_workflow(self, workflow_id: UUID, *, seconds: float = 3) -> Changes:
         """Cancels all that is open."""
-        return await self.tables.cancel_workflow(COLONY, workflow_id, lambda _initiator: None, ALICE.identity, at(seconds))
+        return await self.tables.cancel_workflow(
+            COLONY, workflow_id, lambda _initiator: None, ALICE.identity, at(seconds), receipt()
+        )
 
     async def retry_workflow(self, workflow_id: UUID, *, seconds: float = 10) -> tuple[int, Changes]:
         """Takes what failed or was cancelled back."""
-        return await self.tables.retry_workflow(COLONY, workflow_id, lambda _initiator: None, ALICE.identity, at(seconds))
+        return await self.tables.retry_workflow(
+            COLONY, workflow_id, lambda _initiator: None, ALICE.identity, at(seconds), receipt()
+        )
 
     async def rows(self, table: str) -> list[dict[str, Any]]:
         """All rows of a table."""
@@ -261,6 +277,7 @@ class World:
             check_attempts(process, attempts[process["id"]], lines[process["id"]])
         for workflow in await self.rows("counted_workflow"):
             check_counts(workflow, [process for process in processes if process["workflow_id"] == workflow["id"]])
+        check_receipts({table: await self.rows(table) for table in ("process", "ledger", "receipt")})
 
 
 @asynccontextmanager

@@ -16,7 +16,21 @@ from services.scheduler.domain.states import State
 from services.scheduler.domain.submitting import Request, Submitting
 from services.scheduler.store.reads import Reads
 
-from .scheduler_records import ALICE, COLONY, NO_PROCESS, START, TABLES, WORKER, WORKER_2, World, at, spec, submission, success
+from .scheduler_records import (
+    ALICE,
+    COLONY,
+    NO_PROCESS,
+    START,
+    TABLES,
+    WORKER,
+    WORKER_2,
+    World,
+    at,
+    receipt,
+    spec,
+    submission,
+    success,
+)
 from .scheduler_works import Works
 
 pytestmark = pytest.mark.asyncio
@@ -30,7 +44,7 @@ def submitting(works: Works) -> Submitting:
 
 
 def request(request_id: str, *, colony: str = COLONY, digest: bytes = b"digest") -> Request:
-    return Request(colony, request_id, digest, ALICE, ALICE.identity)
+    return Request(colony, request_id, digest, ALICE, ALICE.identity, receipt())
 
 
 async def test_many_submissions_in_one_batch_each_enter_whole_and_once(world: World) -> None:
@@ -115,7 +129,7 @@ def call(
     *refs: tuple[UUID, int] | UUID, closing: Closing | None = None, by: ExecutorProfile = WORKER, **fields: str
 ) -> CloseCall:
     closes = {AttemptRef(*(ref if isinstance(ref, tuple) else (ref, 1))): closing or success(b"1") for ref in refs}
-    return CloseCall(fields.get("colony", COLONY), by.identity, closes)
+    return CloseCall(fields.get("colony", COLONY), by.identity, closes, receipt())
 
 
 async def test_only_whole_calls_close_in_one_statement(world: World) -> None:
@@ -193,14 +207,14 @@ async def test_closing_in_one_statement_writes_what_closing_row_by_row_writes(wo
     ]
     await world.assign(*fast, *slow)
     for ids in (fast, slow):
-        await Reads(world.database).set_outputs(COLONY, WORKER.identity, AttemptRef(ids[2], 1), [b"set", b"before"])
+        await Reads(world.database).set_outputs(COLONY, WORKER.identity, AttemptRef(ids[2], 1), [b"set", b"before"], receipt())
     for ids, close in ((fast, world.tables.close_successes), (slow, partial(world.tables.close, patient=True))):
         closes = {AttemptRef(one, 1): closing for one, closing in zip(ids, closings, strict=True)}
-        await close([CloseCall(COLONY, WORKER.identity, closes)], at(2.5))
+        await close([CloseCall(COLONY, WORKER.identity, closes, receipt())], at(2.5))
     rows = {row["id"]: row for row in await world.rows("process")}
     lines = {row["process_id"]: row for row in await world.rows("ledger") if row["to_state"] == State.SUCCESSFUL}
     attempts = {row["process_id"]: row for row in await world.rows("attempt")}
-    own = {"id", "process_id", "sequence", "xid", "priority_time"}
+    own = {"id", "process_id", "sequence", "xid", "priority_time", "receipt", "output_receipt", "chain", "hash"}
     for quick, slowly in zip(fast, slow, strict=True):
         for found in (rows, lines, attempts):
             one, other = found[quick], found[slowly]

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -129,7 +130,7 @@ class History:
         edges = [Edge(refs[0].process_id, one.id, 0, Selector.ALL, 0, 0) for one in given.processes if one.id not in hanging]
         awaited = [edge.parent for edge in given.edges]
         lasts = [one.id for one in given.processes if one.id not in awaited]
-        processes = [one if one.id in hanging else type(one)(one.id, one.spec, one.priority_time, 1) for one in given.processes]
+        processes = [one if one.id in hanging else replace(one, pending_parents=1) for one in given.processes]
         whole = type(given)(
             colony=COLONY,
             request_id=given.request_id,
@@ -139,6 +140,7 @@ class History:
             at=at(self.seconds),
             processes=processes,
             edges=given.edges + edges,
+            receipt=given.receipt,
         )
         await self.world.tables.add_children(Family(refs[0], whole, lasts if self.chance.random() < 0.5 else []))
 

@@ -184,7 +184,7 @@ async def test_a_workflow_that_goes_on_meanwhile_stays(world: World) -> None:
     async with world.database.transaction() as connection:
         await connection.execute(b"SELECT FROM workflow WHERE id = %s FOR UPDATE", [flow.workflow_id])
         await asyncio.wait_for(swept(one), 5)
-        parameters = {"workflow_id": flow.workflow_id, "actor": ALICE.identity, "at": at(HOUR)}
+        parameters = {"workflow_id": flow.workflow_id, "actor": ALICE.identity, "at": at(HOUR), "receipt": None}
         await connection.execute(WORKFLOWS["retry_failed"], parameters)
         await connection.execute(WORKFLOWS["count_parents"], parameters)
     await swept(one)

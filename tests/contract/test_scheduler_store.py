@@ -29,6 +29,7 @@ from .scheduler_records import (
     WORKER_2,
     World,
     at,
+    receipt,
     spec,
     submission,
     success,
@@ -227,20 +228,28 @@ async def test_a_retry_begins_with_nothing_and_a_close_without_outputs_keeps_wha
     (a,) = (await world.enter(spec(max_retries=1), workflow=False)).process_ids
     reads = Reads(world.database)
     await world.assign(a)
-    await reads.set_outputs(COLONY, WORKER.identity, AttemptRef(a, 1), [b"half"])
+    await reads.set_outputs(COLONY, WORKER.identity, AttemptRef(a, 1), [b"half"], receipt())
     await world.close(a, RETRYABLE)
     assert (await reads.process(COLONY, a)).outputs == []
     await world.assign(a, seconds=3)
-    await reads.set_outputs(COLONY, WORKER.identity, AttemptRef(a, 2), [b"whole"])
+    await reads.set_outputs(COLONY, WORKER.identity, AttemptRef(a, 2), [b"first"], receipt())
+    last = receipt()
+    await reads.set_outputs(COLONY, WORKER.identity, AttemptRef(a, 2), [b"whole"], last)
+    # The call whose outputs were replaced is kept no longer.
+    await world.check_ledger()
     await world.close(a, success(), number=2, seconds=4)
     view = await reads.process(COLONY, a)
     assert (view.outputs, view.errors) == ([b"whole"], [])
+    (line,) = [row for row in await world.rows("ledger") if row["to_state"] == State.SUCCESSFUL]
+    assert bytes(line["output_receipt"]) == last.digest
+    await world.check_ledger()
 
 
 async def test_cancelling_one_cancels_what_waits_for_it(world: World) -> None:
     a, b, c, d = (await world.enter(spec("a"), spec("b", "a"), spec("c", "b"), spec("d"))).process_ids
     await world.assign(a)
-    changes, states = await world.end(a, lambda row: endings.cancel(row, ALICE.identity), must_exist=True)
+    asked = receipt()
+    changes, states = await world.end(a, lambda row: endings.cancel(row, ALICE.identity, asked), must_exist=True)
     assert states == {a: State.CANCELLED}
     assert [over.process_id for over in changes.released] == [a]
     assert await world.states() == {a: State.CANCELLED, b: State.CANCELLED, c: State.CANCELLED, d: State.WAITING}

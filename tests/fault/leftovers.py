@@ -9,7 +9,8 @@ import redis
 
 # Keys, with the reason why each may be there.
 ALLOWED: Mapping[str, str] = {
-    r"colonies:nonce:.*": "claimed nonces; each expires by itself",
+    r"colonies:gate:\{gate\}:(nonce|identity|colony):.*": "claimed nonces and rates; each expires by itself",
+    r"colonies:gate:\{gate\}:memory": "since when nonces are remembered",
     r"colonies:queue:(epoch|rebuilding|ticked|timed)": "the upkeep's own notes, a few for all colonies",
     r"colonies:queue:\{replicas\}:(lost-at|watermarks)": "the living, and those that died a moment ago",
     r"colonies:\{dev\}:timers": "looked into below",
@@ -27,7 +28,7 @@ def _keys(client: "redis.Redis") -> Iterator[str]:
         reason = next((why for pattern, why in ALLOWED.items() if re.fullmatch(pattern, key)), None)
         if reason is None:
             yield f"key {key}"
-        elif key.startswith("colonies:nonce:") and client.ttl(key) == -1:
+        elif key.startswith("colonies:gate:") and not key.endswith(":memory") and client.ttl(key) == -1:
             yield f"key {key} without an expiry"
 
 

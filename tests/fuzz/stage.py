@@ -17,14 +17,17 @@ from colonies.errors import from_rpc_error
 from colonies.keys import PrivateKey
 from colonies.scheduler.v1 import controls_pb2
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+from colonies.signing import Signer
 from servicekit.caller import Role
 from servicekit.policy import Policy
 from tests.attacks.places import ACME, Place, furnish, run_one
 from tests.attacks.requests import filled
 from tests.attacks.tables import contents
-from tests.harness.cluster import COLONY
+from tests.attacks.wire import nonce_prefix
+from tests.harness.cluster import CLUSTER, COLONY
 from tests.harness.keys import key_of
 from tests.harness.processes import ProcessCluster
+from tests.harness.servers import ALL_SERVICES
 from tests.rpc.methods import Method
 
 from .mutations import Program, mutated
@@ -82,11 +85,14 @@ class Stage:
         self.answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.notes: list[str] = []
         self._database_url = database_url
-        settings = {"scheduler": {"lease_ms": 3_600_000}}
+        unlimited: dict[str, object] = {"identity_rate": 0, "colony_rate": 0, "streams_per_identity": 0}
+        settings = {name: dict(unlimited) for name in ALL_SERVICES}
+        settings["scheduler"]["lease_ms"] = 3_600_000
         self.cluster = ProcessCluster(database_url, redis_url, directory, settings=settings)
         self._runner = asyncio.Runner()
         self._policy = Policy.load()
         self._place: Place
+        self._prefix = ""
 
     def __enter__(self) -> Self:
         self._runner.run(self._open())
@@ -121,6 +127,7 @@ class Stage:
 
     async def _play(self, method: Method, programs: Sequence[bytes], *, checked: bool) -> None:
         await self._refurnish()
+        self._prefix = nonce_prefix(self.cluster)
         base = self._base(method)
         cases = [Case.of(base, program) for program in programs]
         answers = await self._all(method, cases)
@@ -183,6 +190,9 @@ class Stage:
         assert rule.services or Role.ANYONE in rule.roles
         return self.cluster.keys.service(next(iter(rule.services), "cron"))
 
+    def _signer(self, key: PrivateKey) -> Signer:
+        return Signer(key, CLUSTER, self.cluster.clock_ms, self._prefix)
+
     async def _all(self, method: Method, cases: Sequence[Case]) -> list[str]:
         slots = asyncio.Semaphore(AT_ONCE)
         key = self._key(method)
@@ -198,9 +208,9 @@ class Stage:
         metadata: tuple[tuple[str, str], ...] = ()
         if case.signing != "unsigned":
             body = case.body if case.signing != "another body" else case.body + b"\0"
-            metadata = self.cluster.signer(key).headers(method.path, body)
+            metadata = self._signer(key).headers(method.path, body)
             if case.signing == "another key":
-                other = self.cluster.signer(key_of("another")).headers(method.path, body)
+                other = self._signer(key_of("another")).headers(method.path, body)
                 metadata = (other[0], *metadata[1:])
         name = method.descriptor.name
         waits = name in WAITING or method.descriptor.server_streaming

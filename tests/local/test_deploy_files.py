@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from colonies.keys import PrivateKey
+from colonies.tls import Credentials, Tls
 from deploy import keygen
 from deploy.envoy import render
 from deploy.local.settings import SERVICES
@@ -17,17 +19,19 @@ COMPOSE = DEPLOY / "compose.yaml"
 SECRETS = ("COLONIES_POSTGRES_PASSWORD", "COLONIES_REDIS_PASSWORD", "COLONIES_SERVER_OWNER", "COLONIES_CLUSTER")
 
 
-def compose_config(environment: Path) -> subprocess.CompletedProcess[str]:
-    """Asks docker-compose to check and resolve the file."""
+def compose_config(environment: Path, *more: Path) -> subprocess.CompletedProcess[str]:
+    """Asks docker-compose to check and resolve the file, with others on top of it."""
     program = shutil.which("docker-compose")
     if program is None:
         pytest.skip("docker-compose is not installed")
-    command = [program, "--file", str(COMPOSE), "--env-file", str(environment), "config"]
+    files = [part for file in (COMPOSE, *more) for part in ("--file", str(file))]
+    command = [program, *files, "--env-file", str(environment), "config"]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
 
 
 def test_the_committed_front_door_has_not_drifted() -> None:
-    assert (DEPLOY / "envoy" / render.COMPOSE_FILE).read_text() == render.compose()
+    for name, text in render.committed().items():
+        assert (DEPLOY / "envoy" / name).read_text() == text
     assert render.main(["--check"]) == 0
 
 
@@ -36,6 +40,38 @@ def test_compose_is_valid_with_generated_secrets(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for name in (*SERVICES, "envoy", "postgres", "valkey"):
         assert f"\n  {name}:\n" in result.stdout, name
+
+
+def test_compose_with_tls_is_valid_and_speaks_no_plaintext(tmp_path: Path) -> None:
+    result = compose_config(keygen.generate(tmp_path), DEPLOY / "compose.tls.yaml")
+    assert result.returncode == 0, result.stderr
+    for service in SERVICES:
+        assert f"deploy/tls/{service}:/run/tls:ro" in result.stdout
+    resolved = result.stdout.replace("'", '"')
+    assert resolved.count('COLONIES_TLS_REQUIRE_CLIENT_CERT: "true"') == len(SERVICES)
+    assert resolved.count('COLONIES_ALLOW_PLAINTEXT: "false"') == len(SERVICES)
+    assert "compose.envoy.yaml" not in result.stdout
+    assert "compose.tls.envoy.yaml:/etc/envoy/envoy.yaml:ro" in result.stdout
+
+
+def test_keygen_gives_each_process_a_certificate_of_its_own(tmp_path: Path) -> None:
+    ca_file = keygen.certify(tmp_path, ["colonies.example"])
+    authority = x509.load_pem_x509_certificate(ca_file.read_bytes())
+    serials = set()
+    for _ in range(2):
+        for name in ("front-door", *SERVICES):
+            folder = tmp_path / "tls" / name
+            tls = Tls(*(str(folder / file) for file in ("ca.crt", "tls.crt", "tls.key")))
+            assert (folder / "ca.crt").read_bytes() == ca_file.read_bytes()
+            names = Credentials.read(tls).names
+            assert ("colonies.example" in names and "envoy" in names) == (name == "front-door")
+            assert (name in names) == (name in SERVICES)
+            certificate = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
+            certificate.verify_directly_issued_by(authority)
+            serials.add(certificate.serial_number)
+            assert {stat.S_IMODE(path.stat().st_mode) for path in (folder / "tls.key", tmp_path / "keys" / "ca.key")} == {0o600}
+        assert keygen.certify(tmp_path, ["colonies.example"]) == ca_file
+    assert len(serials) == 2 * (1 + len(SERVICES))
 
 
 def test_compose_refuses_to_start_without_secrets(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.harness.servers import schemas
 pytestmark = pytest.mark.asyncio
 
 TABLES = {
-    "auth": {"colony", "member", "migration"},
+    "auth": {"colony", "member", "member_key", "membership_event", "migration"},
     "registry": {"executor", "function", "location", "migration"},
 }
 

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from colonies.scheduler.v1 import process_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from colonies.scheduler.v1.spec_pb2 import Conditions, FunctionSpec, Value
+from colonies.signing import SigningChannel
 from servicekit.envelope import RequestType
 from tests.harness.calls import refusal
 from tests.harness.cluster import COLONY, Cluster
@@ -81,9 +82,8 @@ async def test_a_strangers_30_mib_of_empty_specs_are_refused_unparsed(acme: Acme
     assert len(body) > 29 * MIB
 
     async def send(key: Any, content: bytes) -> Any:
-        call: Any = acme.cluster.channel("scheduler").unary_unary(SUBMIT, None, None)
-        headers = dict(acme.cluster.signer(key).headers(SUBMIT, content))
-        return await refusal(call(content, metadata=grpc.aio.Metadata(*headers.items()), timeout=30))
+        channel = SigningChannel(acme.cluster.channel("scheduler"), acme.cluster.signer(key))
+        return await refusal(channel.unary_unary(SUBMIT)(content, timeout=30))
 
     error = await send(acme.keys.stranger, body)
     assert (error.code, error.reason) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_A_MEMBER")

@@ -1,19 +1,24 @@
 """Calls that are not signed as they should be: refused with the reason, and nothing is changed."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from redis.asyncio import Redis
 
+from colonies import AsyncClient
 from colonies.auth.v1 import auth_service_pb2 as pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.errors import UnavailableError
-from colonies.signing import KEY_HEADER, NONCE_HEADER, SIGNATURE_HEADER, TIME_HEADER, Signer
+from colonies.signing import KEY_HEADER, NONCE_HEADER, SIGNATURE_HEADER, TIME_HEADER, Signer, SigningChannel
 from tests.harness.calls import refusal
 from tests.harness.cluster import CLUSTER, COLONY, Cluster
 from tests.harness.keys import key_of
+from tests.harness.servers import running_valkey
 
 pytestmark = pytest.mark.asyncio
 
@@ -31,10 +36,12 @@ class Attempt:
 
     cluster: Cluster
     body: bytes
+    # What the memory of nonces asks for, which began with the test.
+    prefix: str
 
     def headers(self, *, method: str = METHOD, audience: str = CLUSTER, shift_ms: int = 0) -> Headers:
         """What the owner would send along."""
-        signer = Signer(self.cluster.keys.owner, audience, lambda: self.cluster.clock_ms() + shift_ms)
+        signer = Signer(self.cluster.keys.owner, audience, lambda: self.cluster.clock_ms() + shift_ms, self.prefix)
         return dict(signer.headers(method, self.body))
 
     def send(self, headers: Headers, body: bytes | None = None, *, replica: int = 0) -> Any:
@@ -55,30 +62,32 @@ class Attempt:
         assert await self.users() == {"alice"}
 
 
+Ready = Callable[[Cluster], Awaitable[Attempt]]
+Start = Callable[..., Any]
+
+
 @pytest.fixture
-def attempt_in() -> Callable[[Cluster], Attempt]:
+def attempt_in() -> Ready:
     """Readies a call that adds the user "mallory"."""
 
-    def make(cluster: Cluster) -> Attempt:
+    async def make(cluster: Cluster) -> Attempt:
         proof = cluster.proof(key_of("mallory"), colony=COLONY, role="user", name="mallory")
         request = pb.AddUserRequest(colony_name=COLONY, name="mallory", user=proof)
-        return Attempt(cluster, request.SerializeToString())
+        signer = cluster.signer(cluster.keys.owner)
+        await AuthServiceStub(SigningChannel(cluster.channel("auth"), signer)).GetServerInfo(pb.GetServerInfoRequest())
+        return Attempt(cluster, request.SerializeToString(), signer.nonce_prefix)
 
     return make
 
 
-Ready = Callable[[Cluster], Attempt]
-Start = Callable[..., Any]
-
-
 async def test_a_well_signed_call_is_let_in_so_that_the_others_prove_something(new_cluster: Start, attempt_in: Ready) -> None:
-    attempt = attempt_in(await new_cluster(services=("auth",)))
+    attempt = await attempt_in(await new_cluster(services=("auth",)))
     await attempt.send(attempt.headers())
     assert await attempt.users() == {"alice", "mallory"}
 
 
 async def test_missing_and_malformed_headers(new_cluster: Start, attempt_in: Ready) -> None:
-    attempt = attempt_in(await new_cluster(services=("auth",)))
+    attempt = await attempt_in(await new_cluster(services=("auth",)))
     await attempt.refused("SIGNATURE_MISSING", {})
     for name in HEADERS:
         headers = attempt.headers()
@@ -89,7 +98,7 @@ async def test_missing_and_malformed_headers(new_cluster: Start, attempt_in: Rea
 
 
 async def test_whatever_is_tampered_with_breaks_the_signature(new_cluster: Start, attempt_in: Ready) -> None:
-    attempt = attempt_in(await new_cluster(services=("auth",)))
+    attempt = await attempt_in(await new_cluster(services=("auth",)))
     headers = attempt.headers()
     other = dict(Signer(key_of("other"), CLUSTER, attempt.cluster.clock_ms).headers(METHOD, attempt.body))
     await attempt.refused("SIGNATURE_INVALID", headers, attempt.body + b"\x00")
@@ -102,7 +111,7 @@ async def test_whatever_is_tampered_with_breaks_the_signature(new_cluster: Start
 
 
 async def test_old_and_early_signatures(new_cluster: Start, attempt_in: Ready) -> None:
-    attempt = attempt_in(await new_cluster(services=("auth",)))
+    attempt = await attempt_in(await new_cluster(services=("auth",)))
     await attempt.refused("SIGNATURE_STALE", attempt.headers(shift_ms=-SKEW_MS - 1_000))
     await attempt.refused("SIGNATURE_STALE", attempt.headers(shift_ms=SKEW_MS + 1_000))
     error = await refusal(attempt.send(attempt.headers(shift_ms=-10 * SKEW_MS)))
@@ -110,7 +119,7 @@ async def test_old_and_early_signatures(new_cluster: Start, attempt_in: Ready) -
 
 
 async def test_signatures_for_something_else(new_cluster: Start, attempt_in: Ready) -> None:
-    attempt = attempt_in(await new_cluster(services=("auth",)))
+    attempt = await attempt_in(await new_cluster(services=("auth",)))
     await attempt.refused("SIGNATURE_INVALID", attempt.headers(audience="another-cluster"))
     await attempt.refused("SIGNATURE_INVALID", attempt.headers(method=OTHER_METHOD))
 
@@ -118,7 +127,7 @@ async def test_signatures_for_something_else(new_cluster: Start, attempt_in: Rea
 async def test_a_call_is_good_once_on_all_replicas_together(new_cluster: Start, attempt_in: Ready) -> None:
     cluster = await new_cluster(services=("auth",))
     await cluster.start("auth")
-    attempt = attempt_in(cluster)
+    attempt = await attempt_in(cluster)
     headers = attempt.headers()
     await attempt.send(headers)
     for replica in (0, 1):
@@ -129,16 +138,73 @@ async def test_a_call_is_good_once_on_all_replicas_together(new_cluster: Start, 
 async def test_of_many_copies_sent_at_once_one_gets_in(new_cluster: Start, attempt_in: Ready) -> None:
     cluster = await new_cluster(services=("auth",))
     await cluster.start("auth")
-    attempt = attempt_in(cluster)
+    attempt = await attempt_in(cluster)
     headers = attempt.headers()
     codes = [await call.code() for call in [attempt.send(headers, replica=index % 2) for index in range(50)]]
     assert codes.count(grpc.StatusCode.OK) == 1
     assert codes.count(grpc.StatusCode.UNAUTHENTICATED) == 49
 
 
+async def test_what_was_let_in_is_refused_after_redis_lost_everything(
+    new_cluster: Start, attempt_in: Ready, redis_url: str
+) -> None:
+    cluster = await new_cluster(services=("auth",))
+    await cluster.start("auth")
+    attempt = await attempt_in(cluster)
+    made = [attempt.headers(shift_ms=shift_ms) for shift_ms in range(-SKEW_MS + 30_000, SKEW_MS, 5_000)]
+    for headers in made:
+        # The first enters the user, and the others find it there.
+        await attempt.send(headers)
+    async with Redis.from_url(redis_url) as redis:
+        await redis.flushall()
+    for index, headers in enumerate(made):
+        error = await refusal(attempt.send(headers, replica=index % 2))
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "NONCE_PREFIX_REQUIRED")
+        assert error.metadata["nonce_prefix"] != attempt.prefix
+        assert abs(int(error.metadata["server_time_ms"]) - cluster.clock_ms()) < SKEW_MS
+    # Whoever signs anew gets in, and notices nothing.
+    assert await attempt.users() == {"alice", "mallory"}
+
+
+async def test_what_was_let_in_is_refused_after_a_crash_of_redis_and_clients_go_on(
+    database_url: str, tmp_path: Path, attempt_in: Ready
+) -> None:
+    with running_valkey() as valkey:
+        async with Cluster(database_url, valkey.url(), tmp_path, services=("auth", "registry")) as cluster:
+            attempt = await attempt_in(cluster)
+            headers = attempt.headers()
+            await attempt.send(headers)
+            host, _, port = cluster.replicas["auth"][0].address.rpartition(":")
+            async with AsyncClient(host, int(port), COLONY, cluster.keys.owner, CLUSTER) as client:
+                users = pb.ListUsersRequest(colony_name=COLONY)
+                await client.call(client.auth.ListUsers, users)
+                valkey.kill()
+                (journal,) = valkey.home.glob("appendonlydir/*.incr.aof")
+                os.truncate(journal, 0)
+                valkey.start()
+                # It rides out the outage and is signed anew, all by itself.
+                response = await client.call(client.auth.ListUsers, users)
+                assert {user.name for user in response.users} == {"alice", "mallory"}
+            error = await refusal(attempt.send(headers))
+            assert error.reason == "NONCE_PREFIX_REQUIRED"
+            # The services' calls between each other go through, too: the registry tells auth.
+            await cluster.add_executor(COLONY, cluster.keys.owner, "worker-3", key_of("worker-3"))
+
+
+async def test_a_strangers_copy_gets_a_strangers_answer(new_cluster: Start, attempt_in: Ready) -> None:
+    """Whether it was made before or not: who may not call is told nothing of nonces."""
+    cluster = await new_cluster(services=("auth",))
+    attempt = await attempt_in(cluster)
+    signer = cluster.signer(cluster.keys.stranger)
+    headers = dict(signer.headers(METHOD, attempt.body))
+    for _ in range(3):
+        error = await refusal(attempt.send(headers))
+        assert (error.code, error.reason) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_A_MEMBER")
+
+
 async def test_a_body_that_is_no_message_is_refused_only_after_its_signature(new_cluster: Start, attempt_in: Ready) -> None:
-    attempt = attempt_in(await new_cluster(services=("auth",)))
-    garbage = Attempt(attempt.cluster, b"\xff\xff\xff")
+    attempt = await attempt_in(await new_cluster(services=("auth",)))
+    garbage = Attempt(attempt.cluster, b"\xff\xff\xff", attempt.prefix)
     error = await refusal(garbage.send(garbage.headers()))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert [violation.field for violation in error.violations] == ["request"]
@@ -148,7 +214,7 @@ async def test_without_redis_no_call_gets_in(new_cluster: Start, attempt_in: Rea
     cluster = await new_cluster(services=("auth",))
     # Nothing listens on port 1.
     await cluster.start("auth", redis_url="redis://127.0.0.1:1")
-    attempt = attempt_in(cluster)
+    attempt = await attempt_in(cluster)
     error = await refusal(attempt.send(attempt.headers(), replica=1))
     assert isinstance(error, UnavailableError)
     assert error.retry_delay is not None

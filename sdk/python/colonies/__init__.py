@@ -35,6 +35,7 @@ _HOME = {
     "ProcessFailedError": "colonies.errors",
     "Profile": "colonies.profile",
     "RetryableError": "colonies.errors",
+    "Tls": "colonies.tls",
     "WorkflowError": "colonies.errors",
 }
 
@@ -52,6 +53,7 @@ __all__ = [
     "ProcessFailedError",
     "Profile",
     "RetryableError",
+    "Tls",
     "WorkflowError",
     "__version__",
     "errors",

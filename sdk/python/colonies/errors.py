@@ -21,6 +21,14 @@ class KeyFileError(ColoniesError):
     """A private key could not be read."""
 
 
+class CertificateFileError(ColoniesError):
+    """A file with a certificate or its key cannot be used."""
+
+
+class NotSignableError(ColoniesError, ValueError):
+    """A value cannot stand in a text that is signed."""
+
+
 class ProfileError(ColoniesError):
     """The settings for reaching a server are missing or contradict each other."""
 
@@ -123,6 +131,11 @@ class FailedPreconditionError(RpcError):
 
 class ResourceExhaustedError(RpcError):
     """Over a limit; try again after `retry_delay`."""
+
+    @property
+    def is_pace(self) -> bool:
+        """Whether it is only how often this caller calls, or how many streams it has: the same call gets through later."""
+        return self.reason in {"RATE_LIMITED", "TOO_MANY_STREAMS"}
 
 
 class UnavailableError(RpcError):

@@ -11,8 +11,16 @@ fields one by one:
     COLONIES_COLONY    colony
     COLONIES_KEY       the caller's private key, 64 hex digits
     COLONIES_KEY_FILE  or the file that holds it
+    COLONIES_TLS       "on" or "off"
+    COLONIES_CA_FILE   certificates to trust (PEM); implies TLS
+    COLONIES_CERT_FILE, COLONIES_CERT_KEY_FILE
+                       the client's own certificate and its key, for a front door that asks for one; imply TLS
+
+Plaintext is used to an address of this machine unless TLS is asked for, and to any other only when COLONIES_TLS or the
+profile's `tls` says that it is off: nobody can forge a signed call, but whoever sits between could read it.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -22,6 +30,7 @@ from typing import Any
 
 from colonies.errors import ProfileError
 from colonies.keys import PrivateKey
+from colonies.tls import Tls
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 50080
@@ -29,7 +38,8 @@ MAX_PORT = 65535
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
 _OVERRIDES = ("HOST", "PORT", "CLUSTER", "COLONY", "KEY", "KEY_FILE")
-_TEXT_FIELDS = ("host", "cluster", "colony", "key_file", "owner_key_file", "server_owner_key_file")
+_TLS_FILES = ("ca_file", "cert_file", "cert_key_file")
+_TEXT_FIELDS = ("host", "cluster", "colony", "key_file", "owner_key_file", "server_owner_key_file", *_TLS_FILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,8 @@ class Profile:
 
     `cluster` is the server's id, the audience of every signature. `key_file` is the client's own key, usually a
     user's or the colony owner's; `owner_key_file` the colony owner's; `server_owner_key_file` the server owner's.
-    Unknown ones are empty.
+    Unknown ones are empty. `tls` asks for TLS or for plaintext; None leaves it to whether there are files for it, which
+    are those of `colonies.tls.Tls`.
     """
 
     name: str
@@ -49,6 +60,10 @@ class Profile:
     key_file: str = ""
     owner_key_file: str = ""
     server_owner_key_file: str = ""
+    tls: bool | None = None
+    ca_file: str = ""
+    cert_file: str = ""
+    cert_key_file: str = ""
     # From COLONIES_KEY. Never shown and never written to the file.
     key: PrivateKey | None = field(default=None, repr=False, compare=False)
 
@@ -70,6 +85,51 @@ class Profile:
     def load_server_owner_key(self) -> PrivateKey:
         """The server owner's key. Errors as for `load_key`."""
         return self._load(self.server_owner_key_file, "server_owner_key_file", "this needs the server owner's key")
+
+    def transport(self) -> Tls | None:
+        """The TLS to reach the server with; None for plaintext.
+
+        Raises:
+            ProfileError: it would be plaintext to another machine, and nobody has asked for that; or half of a client's
+                certificate is missing.
+        """
+        if bool(self.cert_file) != bool(self.cert_key_file):
+            absent = "cert_key_file" if self.cert_file else "cert_file"
+            msg = f"profile {self.name!r} has no {absent}: a certificate and its private key belong together"
+            raise ProfileError(msg)
+        if self.tls or (self.tls is None and (self.ca_file or self.cert_file)):
+            return Tls(self.ca_file, self.cert_file, self.cert_key_file)
+        if self.tls is None and not _is_loopback(self.host):
+            msg = (
+                f"plaintext to {self.host} could be read on the way: give --ca-file FILE (COLONIES_CA_FILE) or --tls "
+                "(COLONIES_TLS=on), or --no-tls (COLONIES_TLS=off) if that network is trusted"
+            )
+            raise ProfileError(msg)
+        return None
+
+    def with_transport_of_address(self) -> "Profile":
+        """This profile, with what the environment, or else the saved profile of its host and port, says of TLS.
+
+        Raises:
+            ProfileError: several profiles have this address, and say different things.
+        """
+        overrides = _tls_overrides()
+        if overrides.get("tls") is False:
+            return replace(self, **overrides)
+        fields_of_tls = ("tls", *_TLS_FILES)
+        found = {
+            tuple(getattr(other, name) for name in fields_of_tls)
+            for other in load_profiles().values()
+            if other.port == self.port and _same_host(other.host, self.host)
+        }
+        if len(found) > 1 and not overrides:
+            msg = (
+                f"several profiles in {config_file()} say different things of TLS to {self.host}:{self.port}: use one of them, "
+                "or set COLONIES_TLS"
+            )
+            raise ProfileError(msg)
+        known = found.pop() if len(found) == 1 else (None, "", "", "")
+        return replace(self, **{**dict(zip(fields_of_tls, known, strict=True)), **overrides})
 
     def _load(self, path: str, what: str, remedy: str) -> PrivateKey:
         if not path:
@@ -184,6 +244,24 @@ def cluster_for(host: str, port: int) -> str:
     raise ProfileError(msg)
 
 
+def tls_for(host: str, port: int) -> Tls | None:
+    """The TLS to reach the server at an address with; None for plaintext.
+
+    As the profile with this host and port has it, with the environment's overrides.
+
+    Raises:
+        ProfileError: profiles contradict each other; or as for `Profile.transport`.
+    """
+    return Profile("", host, port).with_transport_of_address().transport()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() in _LOOPBACK
+
+
 def _same_host(one: str, other: str) -> bool:
     one, other = one.lower(), other.lower()
     return one == other or (one in _LOOPBACK and other in _LOOPBACK)
@@ -198,7 +276,19 @@ def _overridden(profile: Profile) -> Profile:
         changes["port"] = _port(port_text, "COLONIES_PORT")
     if key_text := os.environ.get("COLONIES_KEY"):
         changes["key"] = PrivateKey.from_hex(key_text)
-    return replace(profile, **changes)
+    return replace(profile, **changes, **_tls_overrides())
+
+
+def _tls_overrides() -> dict[str, Any]:
+    changes: dict[str, Any] = {name: value for name in _TLS_FILES if (value := os.environ.get(f"COLONIES_{name.upper()}"))}
+    if choice := os.environ.get("COLONIES_TLS"):
+        if choice not in ("on", "off"):
+            msg = f"COLONIES_TLS is {choice!r}: it is on or off"
+            raise ProfileError(msg)
+        changes["tls"] = choice == "on"
+    elif changes:
+        changes["tls"] = True
+    return changes
 
 
 def _port(value: object, where: str) -> int:
@@ -241,6 +331,11 @@ def _parse(name: str, entry: object, path: Path) -> Profile:
         values[key] = entry[key]
     if "port" in entry:
         values["port"] = _port(entry["port"], f"{where}: port")
+    if "tls" in entry:
+        if not isinstance(entry["tls"], bool):
+            msg = f"{where}: tls must be true or false"
+            raise ProfileError(msg)
+        values["tls"] = entry["tls"]
     return Profile(name=name, **values)
 
 
@@ -252,6 +347,8 @@ def _to_toml(default: str, profiles: Mapping[str, Profile]) -> str:
             value = getattr(profile, item.name)
             if item.name == "port":
                 lines.append(f"port = {value}")
+            elif item.name == "tls" and value is not None:
+                lines.append(f"tls = {str(value).lower()}")
             elif item.name in _TEXT_FIELDS and value:
                 lines.append(f"{item.name} = {_quoted(value)}")
     return "\n".join(lines) + "\n"

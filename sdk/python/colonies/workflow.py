@@ -26,6 +26,7 @@ from colonies.keys import PrivateKey
 from colonies.profile import Profile, active
 from colonies.scheduler.v1 import process_pb2 as process
 from colonies.scheduler.v1.spec_pb2 import WorkflowSpec
+from colonies.tls import Tls
 
 
 class WorkflowRun:
@@ -124,6 +125,7 @@ class ColoniesWorkflow:
         cluster: str | None = None,
         label: str = "",
         retry_for: float = 30.0,
+        tls: Tls | bool | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -135,6 +137,7 @@ class ColoniesWorkflow:
             cluster: the server's cluster id; by default COLONIES_CLUSTER, or what a profile says about this address.
             label: to find the workflow by.
             retry_for: seconds to ride out an outage of the server.
+            tls: as for AsyncClient.
 
         Raises:
             KeyFileError: `prvkey` is not a key.
@@ -146,6 +149,7 @@ class ColoniesWorkflow:
         self._key = PrivateKey.from_hex(prvkey) if isinstance(prvkey, str) else prvkey
         self._cluster = cluster
         self._retry_for = retry_for
+        self._tls = tls
         self._roots: dict[Function, int] = {}
 
     @classmethod
@@ -164,6 +168,7 @@ class ColoniesWorkflow:
             cluster=found.cluster or None,
             label=label,
             retry_for=retry_for,
+            tls=found.transport() or False,
         )
 
     @overload
@@ -194,7 +199,9 @@ class ColoniesWorkflow:
             UnavailableError: the server was out of reach.
         """
         graph = Graph(self._roots, self.colony)
-        client = AsyncClient(self._host, self._port, self.colony, self._key, self._cluster, retry_for=self._retry_for)
+        client = AsyncClient(
+            self._host, self._port, self.colony, self._key, self._cluster, retry_for=self._retry_for, tls=self._tls
+        )
         try:
             answer = await client.submit_workflow(graph.to_spec(self.label))
         except BaseException:

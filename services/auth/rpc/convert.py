@@ -1,6 +1,7 @@
 """Requests checked and turned into the domain's words, and back."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,6 +22,8 @@ ROLES = {
     Role.COLONY_OWNER: pb.MEMBER_ROLE_COLONY_OWNER,
     Role.USER: pb.MEMBER_ROLE_USER,
     Role.EXECUTOR: pb.MEMBER_ROLE_EXECUTOR,
+    Role.SERVER_OWNER: pb.MEMBER_ROLE_SERVER_OWNER,
+    Role.SERVICE: pb.MEMBER_ROLE_SERVICE,
 }
 
 
@@ -78,7 +81,8 @@ class OfIdentity(Protocol):
         ...
 
 
-def _proof(bounds: Bounds, field: str, proof: pb.JoinProof) -> None:
+def check_proof(bounds: Bounds, field: str, proof: pb.JoinProof) -> None:
+    """Whether a proof has the form of one."""
     for part, value, size in (
         ("public_key", proof.public_key, PUBLIC_KEY_BYTES),
         ("signature", proof.signature, SIGNATURE_BYTES),
@@ -102,7 +106,7 @@ def new_colony(request: pb.AddColonyRequest, *, cluster: str, clock: Clock) -> t
     """The new colony's name and its owner's identity, proven."""
     with checked() as bounds:
         bounds.name("name", request.name)
-        _proof(bounds, "owner", request.owner)
+        check_proof(bounds, "owner", request.owner)
     join = Join(cluster, request.name, Role.COLONY_OWNER, request.name)
     return request.name, _joining(join, "owner", request.owner, clock)
 
@@ -112,7 +116,7 @@ def new_user(request: pb.AddUserRequest, *, cluster: str, clock: Clock) -> tuple
     with checked() as bounds:
         bounds.name("colony_name", request.colony_name)
         bounds.name("name", request.name)
-        _proof(bounds, "user", request.user)
+        check_proof(bounds, "user", request.user)
     join = Join(cluster, request.colony_name, Role.USER, request.name)
     return request.colony_name, request.name, _joining(join, "user", request.user, clock)
 
@@ -137,6 +141,14 @@ def named_in_colony(request: NamedInColony) -> tuple[str, str]:
         bounds.name("colony_name", request.colony_name)
         bounds.name("name", request.name)
     return request.colony_name, request.name
+
+
+def key_somewhere(request: OfIdentity) -> tuple[str, str]:
+    """Colony, empty for none, and a key's identity."""
+    with checked() as bounds:
+        bounds.name("colony", request.colony, optional=True)
+        bounds.identity("identity", request.identity)
+    return request.colony, request.identity
 
 
 def identity_in_colony(request: OfIdentity) -> tuple[str, str]:
@@ -169,23 +181,32 @@ def page_in_colony(request: PagedInColony) -> tuple[str, str, int]:
     return colony_of(request), *page(request)
 
 
+def timestamp(moment: datetime) -> Timestamp:
+    """A moment as it goes out."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
 def colony_message(colony: Colony) -> pb.Colony:
     """A colony as it goes out."""
-    created = Timestamp()
-    created.FromDatetime(colony.created_at)
-    return pb.Colony(name=colony.name, owner=colony.owner, created_time=created)
+    return pb.Colony(name=colony.name, owner=colony.owner, created_time=timestamp(colony.created_at))
 
 
 def user_message(user: Membership) -> pb.User:
     """A user as it goes out."""
-    created = Timestamp()
-    created.FromDatetime(user.created_at)
-    return pb.User(name=user.name, identity=user.identity, created_time=created)
+    return pb.User(name=user.name, identity=user.identity, created_time=timestamp(user.created_at))
 
 
 def resolved_message(resolved: Resolved) -> pb.ResolveMemberResponse:
     """What an identity is, as it goes out."""
-    return pb.ResolveMemberResponse(role=ROLES[resolved.role], name=resolved.name, colony_exists=resolved.colony_exists)
+    return pb.ResolveMemberResponse(
+        role=ROLES[resolved.role],
+        name=resolved.name,
+        colony_exists=resolved.colony_exists,
+        identity=resolved.identity,
+        valid_until=None if resolved.valid_until is None else timestamp(resolved.valid_until),
+    )
 
 
 def next_cursor(page: Page[Colony] | Page[Membership]) -> str:

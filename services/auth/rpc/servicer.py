@@ -5,11 +5,15 @@ from typing import Any
 
 from colonies.auth.v1 import auth_service_pb2 as pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceServicer
+from servicekit.caller import Caller
 from servicekit.changes import Event
 from servicekit.clock import Clock
 from servicekit.streams import with_signs_of_life
+from services.auth.domain.keys import Keys
 from services.auth.domain.memberships import Memberships
-from services.auth.rpc import convert
+from services.auth.domain.model import Call
+from services.auth.rpc import convert, rotation
+from services.auth.rpc.calls import call_in_hand, passed_on
 
 
 class AuthServicer(AuthServiceServicer):
@@ -18,6 +22,7 @@ class AuthServicer(AuthServiceServicer):
     def __init__(
         self,
         memberships: Memberships,
+        keys: Keys,
         *,
         changes: Callable[[], AsyncIterator[Event]],
         cluster: str,
@@ -25,6 +30,7 @@ class AuthServicer(AuthServiceServicer):
         clock: Clock,
     ) -> None:
         self._memberships = memberships
+        self._keys = keys
         self._changes = changes
         self._cluster = cluster
         self._version = version
@@ -35,11 +41,11 @@ class AuthServicer(AuthServiceServicer):
 
     async def AddColony(self, request: pb.AddColonyRequest, _context: Any) -> pb.AddColonyResponse:
         name, owner = convert.new_colony(request, cluster=self._cluster, clock=self._clock)
-        colony = await self._memberships.add_colony(name, owner)
+        colony = await self._memberships.add_colony(name, owner, _calls())
         return pb.AddColonyResponse(colony=convert.colony_message(colony))
 
     async def RemoveColony(self, request: pb.RemoveColonyRequest, _context: Any) -> pb.RemoveColonyResponse:
-        await self._memberships.remove_colony(convert.name_of(request))
+        await self._memberships.remove_colony(convert.name_of(request), _calls())
         return pb.RemoveColonyResponse()
 
     async def GetColony(self, request: pb.GetColonyRequest, _context: Any) -> pb.GetColonyResponse:
@@ -53,13 +59,13 @@ class AuthServicer(AuthServiceServicer):
         return pb.ListColoniesResponse(colonies=colonies, next_cursor=convert.next_cursor(page))
 
     async def AddUser(self, request: pb.AddUserRequest, _context: Any) -> pb.AddUserResponse:
-        colony, name, identity = convert.new_user(request, cluster=self._cluster, clock=self._clock)
-        user = await self._memberships.add_user(colony, name, identity)
+        colony, name, key = convert.new_user(request, cluster=self._cluster, clock=self._clock)
+        user = await self._memberships.add_user(colony, name, key, _calls())
         return pb.AddUserResponse(user=convert.user_message(user))
 
     async def RemoveUser(self, request: pb.RemoveUserRequest, _context: Any) -> pb.RemoveUserResponse:
         colony, name = convert.named_in_colony(request)
-        await self._memberships.remove_user(colony, name)
+        await self._memberships.remove_user(colony, name, _calls())
         return pb.RemoveUserResponse()
 
     async def GetUser(self, request: pb.GetUserRequest, _context: Any) -> pb.GetUserResponse:
@@ -74,19 +80,37 @@ class AuthServicer(AuthServiceServicer):
         return pb.ListUsersResponse(users=users, next_cursor=convert.next_cursor(page))
 
     async def ResolveMember(self, request: pb.ResolveMemberRequest, _context: Any) -> pb.ResolveMemberResponse:
-        colony, identity = convert.identity_in_colony(request)
-        return convert.resolved_message(await self._memberships.resolve(colony, identity))
+        resolve = self._keys.known_as if request.known_as else self._keys.resolve
+        return convert.resolved_message(await resolve(*convert.key_somewhere(request)))
 
     async def PutExecutor(self, request: pb.PutExecutorRequest, _context: Any) -> pb.PutExecutorResponse:
         colony, identity, name = convert.executor(request)
-        await self._memberships.put_executor(colony, identity, name)
+        await self._memberships.put_executor(colony, identity, name, passed_on(request.calls, cluster=self._cluster))
         return pb.PutExecutorResponse()
 
     async def DropExecutor(self, request: pb.DropExecutorRequest, _context: Any) -> pb.DropExecutorResponse:
         colony, identity = convert.identity_in_colony(request)
-        await self._memberships.drop_executor(colony, identity)
+        await self._memberships.drop_executor(colony, identity, passed_on(request.calls, cluster=self._cluster))
         return pb.DropExecutorResponse()
+
+    async def RotateKey(self, request: pb.RotateKeyRequest, _context: Any) -> pb.RotateKeyResponse:
+        wanted = rotation.wanted(request)
+        old = await self._keys.replaced(wanted.colony, Caller.current().call.key, wanted.new)
+        wanted.check(old, cluster=self._cluster, clock=self._clock)
+        rotated = await self._keys.rotate(wanted.colony, old, wanted.new, keep_old_ms=wanted.keep_old_ms, calls=_calls())
+        return rotation.rotated_response(rotated)
+
+    async def ListMembershipEvents(
+        self, request: pb.ListMembershipEventsRequest, _context: Any
+    ) -> pb.ListMembershipEventsResponse:
+        colony, after, limit = rotation.ledger_page(request, Caller.current())
+        return rotation.ledger_response(await self._keys.events(colony, after=after, limit=limit))
 
     async def WatchMembers(self, _request: pb.WatchMembersRequest, _context: Any) -> AsyncIterator[pb.WatchMembersResponse]:
         async for event in with_signs_of_life(self._changes()):
             yield convert.change_message(event)
+
+
+def _calls() -> list[Call]:
+    """The signed call in hand: the reason for the change that it makes."""
+    return [call_in_hand(Caller.current().call)]

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from servicekit.caller import Member, Role
 from servicekit.changes import Change, ChangeFeed, Event
-from services.auth.domain.model import Resolved
+from servicekit.clock import ns_of
+from services.auth.domain.ports import Resolver
 
 # As the query `notify` spells it.
 CHANNEL = "auth_changes"
@@ -13,10 +14,6 @@ CHANNEL = "auth_changes"
 
 class Records(Protocol):
     """What following needs from the store."""
-
-    async def resolve(self, colony: str, identity: str) -> Resolved:
-        """What an identity is in a colony."""
-        ...
 
     async def removed_colonies(self) -> list[str]:
         """The names of all colonies that were removed."""
@@ -26,14 +23,18 @@ class Records(Protocol):
 class LocalMembers:
     """Auth's own records as the source of a Directory."""
 
-    def __init__(self, records: Records, feed: ChangeFeed) -> None:
+    def __init__(self, resolver: Resolver, records: Records, feed: ChangeFeed) -> None:
+        self._resolver = resolver
         self._records = records
         self._feed = feed
 
     async def fetch(self, colony: str, identity: str) -> Member | None:
         """The member now, or None."""
-        resolved = await self._records.resolve(colony, identity)
-        return None if resolved.role is None else Member(identity, Role(resolved.role), resolved.name)
+        resolved = await self._resolver.resolve(colony, identity)
+        if resolved.role is None:
+            return None
+        until = resolved.valid_until
+        return Member(resolved.identity, Role(resolved.role), resolved.name, None if until is None else ns_of(until))
 
     async def changes(self) -> AsyncIterator[Event]:
         """SYNCED, then the colonies removed before, then every change.

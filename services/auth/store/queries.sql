@@ -1,3 +1,7 @@
+-- name: hold_colony
+-- One change of a colony's memberships at a time: what it does, and its place in the ledger, are decided on what is there.
+SELECT pg_advisory_xact_lock(hashtextextended(%(colony)s, 1));
+
 -- name: insert_colony
 -- Enter a colony; nothing for a name that is, or was, in use.
 INSERT INTO colony (name, owner, created_at)
@@ -18,14 +22,6 @@ FROM colony
 WHERE name = %(name)s
     AND removed_at IS NULL;
 
--- name: colony_held
--- The same, kept from being removed until the transaction ends.
-SELECT name, owner, created_at, FALSE AS removed
-FROM colony
-WHERE name = %(name)s
-    AND removed_at IS NULL
-FOR SHARE;
-
 -- name: colonies
 -- Living colonies by name, from behind the cursor.
 SELECT name, owner, created_at, FALSE AS removed
@@ -41,7 +37,7 @@ UPDATE colony
 SET removed_at = %(now)s
 WHERE name = %(name)s
     AND removed_at IS NULL
-RETURNING name;
+RETURNING owner;
 
 -- name: delete_members
 -- End every membership in a colony.
@@ -76,7 +72,8 @@ SET name = %(name)s
 WHERE colony = %(colony)s
     AND identity = %(identity)s
     AND role = 'executor'
-RETURNING identity;
+    AND name <> %(name)s
+RETURNING identity, role, name;
 
 -- name: delete_member
 -- End the membership of an identity in one role.
@@ -84,7 +81,7 @@ DELETE FROM member
 WHERE colony = %(colony)s
     AND identity = %(identity)s
     AND role = %(role)s
-RETURNING identity;
+RETURNING identity, role, name;
 
 -- name: delete_member_named
 -- End the membership with a name in one role.
@@ -92,7 +89,7 @@ DELETE FROM member
 WHERE colony = %(colony)s
     AND name = %(name)s
     AND role = %(role)s
-RETURNING identity;
+RETURNING identity, role, name;
 
 -- name: user
 -- One user.
@@ -113,12 +110,91 @@ ORDER BY name
 LIMIT %(limit)s;
 
 -- name: resolve
--- The owner of a living colony, and the place that an identity has in it.
-SELECT colony.owner, member.role, member.name
+-- The owner of a living colony, whose key one is in it, and the place that this member has.
+SELECT colony.owner, held.identity, held.until, member.role, member.name
+FROM colony
+LEFT JOIN member_key AS held ON held.colony = colony.name AND held.key = %(key)s
+LEFT JOIN member ON member.colony = colony.name AND member.identity = held.identity
+WHERE colony.name = %(colony)s
+    AND colony.removed_at IS NULL;
+
+-- name: resolve_known
+-- The owner of a living colony, and the place of the member that is known by an identity.
+SELECT colony.owner, %(identity)s::text AS identity, NULL::timestamptz AS until, member.role, member.name
 FROM colony
 LEFT JOIN member ON member.colony = colony.name AND member.identity = %(identity)s
 WHERE colony.name = %(colony)s
     AND colony.removed_at IS NULL;
+
+-- name: key
+-- Whose key one is, and until when it is good.
+SELECT key, identity, until, replaces
+FROM member_key
+WHERE colony = %(colony)s
+    AND key = %(key)s;
+
+-- name: keys
+-- All keys of an identity.
+SELECT key, until
+FROM member_key
+WHERE colony = %(colony)s
+    AND identity = %(identity)s
+ORDER BY since;
+
+-- name: successor
+-- The key that took another's place.
+SELECT key
+FROM member_key
+WHERE colony = %(colony)s
+    AND replaces = %(key)s;
+
+-- name: insert_key
+-- Enter a key; nothing when it is, or was, somebody's.
+INSERT INTO member_key (colony, key, identity, since, replaces)
+VALUES (%(colony)s, %(key)s, %(identity)s, %(now)s, %(replaces)s)
+ON CONFLICT (colony, key) DO NOTHING;
+
+-- name: retire_keys
+-- End all keys of an identity that would be good for longer.
+UPDATE member_key
+SET until = %(until)s
+WHERE colony = %(colony)s
+    AND identity = %(identity)s
+    AND (until IS NULL OR until > %(until)s)
+RETURNING key;
+
+-- name: last_event
+-- The end of a colony's ledger.
+SELECT number, hash
+FROM membership_event
+WHERE colony = %(colony)s
+ORDER BY number DESC
+LIMIT 1;
+
+-- name: insert_event
+-- Put an event at the end of a colony's ledger.
+INSERT INTO membership_event (colony, number, at, kind, identity, key, role, name, calls, previous_hash, hash)
+VALUES (
+    %(colony)s, %(number)s, %(at)s, %(kind)s, %(identity)s, %(key)s, %(role)s, %(name)s, %(calls)s, %(previous_hash)s,
+    %(hash)s
+);
+
+-- name: events
+-- A colony's ledger from behind a number, the first event whatever its size, the others while they are small enough together.
+SELECT colony, number, at, kind, identity, key, role, name, calls, previous_hash, hash
+FROM (
+    SELECT *, sum(size) OVER (ORDER BY number) - size AS before
+    FROM (
+        SELECT *, (SELECT coalesce(sum(octet_length(call)), 0) FROM unnest(calls) AS one (call)) AS size
+        FROM membership_event
+        WHERE colony = %(colony)s
+            AND number > %(after)s
+        ORDER BY number
+        LIMIT %(limit)s
+    ) AS wanted
+) AS measured
+WHERE before < %(at_most)s
+ORDER BY number;
 
 -- name: notify
 -- Tell followers, when this transaction commits.

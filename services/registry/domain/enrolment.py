@@ -39,16 +39,19 @@ class Enrolment:
         self._authority = authority
         self._clock = clock
 
-    async def register(self, colony: str, identity: str, registration: Registration) -> Executor:
-        """Notes what an identity says of itself. For a colony that does not exist the answer is the same as for a new entry.
+    async def register(self, colony: str, key: str, registration: Registration, call: bytes) -> Executor:
+        """Notes what the holder of a key says of itself, in a signed call. For a colony that does not exist the answer is the
+        same as for a new entry.
 
         Raises:
+            PermissionDenied: another key has taken the place of this one.
             FailedPrecondition: the owner has rejected this identity.
             ResourceExhausted: too many executors of the colony are pending.
         """
-        pending = _pending(colony, identity, registration)
-        if not await self._authority.colony_exists(colony, identity):
-            return pending
+        identity = await self._authority.identity_in(colony, key)
+        if identity is None:
+            return _pending(colony, key, registration, call)
+        pending = _pending(colony, identity, registration, call)
 
         async def work(edit: Edit) -> Executor:
             current = edit.executor
@@ -58,11 +61,11 @@ class Enrolment:
                 msg = "the colony's owner has rejected this executor"
                 raise FailedPrecondition(msg, reason="EXECUTOR_REJECTED")
             if not registration.claims_as(current):
-                await self._authority.drop(colony, identity)
+                await self._authority.drop(colony, identity, [call])
                 return await self._wait(edit, pending)
             updated = replace(current, capabilities=registration.capabilities)
             if updated != current:
-                await edit.save(updated)
+                await edit.save(replace(updated, registration=call))
             return pending if current.state is ExecutorState.PENDING else updated
 
         return await self._store.edit(colony, identity, work)
@@ -76,8 +79,8 @@ class Enrolment:
         await edit.save(replace(pending, registered_at=datetime_of(self._clock.now_ns())))
         return pending
 
-    async def approve(self, colony: str, identity: str) -> Executor:
-        """Lets an executor in.
+    async def approve(self, colony: str, identity: str, call: bytes) -> Executor:
+        """Lets an executor in, as the owner asks for in a signed call.
 
         Raises:
             NotFound: it is not registered.
@@ -93,13 +96,14 @@ class Enrolment:
             if await edit.hold_name(executor.name):
                 msg = f"another approved executor has the name {executor.name!r}"
                 raise AlreadyExists(msg, reason="NAME_TAKEN")
-            await self._authority.admit(colony, identity, executor.name)
+            calls = [call, executor.registration] if executor.registration else [call]
+            await self._authority.admit(colony, identity, executor.name, calls)
             return await _in_state(edit, executor, ExecutorState.APPROVED)
 
         return await self._store.edit(colony, identity, work)
 
-    async def reject(self, colony: str, identity: str) -> Executor:
-        """Keeps an executor out, or throws it out.
+    async def reject(self, colony: str, identity: str, call: bytes) -> Executor:
+        """Keeps an executor out, or throws it out, as the owner asks for in a signed call.
 
         Raises:
             NotFound: it is not registered.
@@ -107,13 +111,13 @@ class Enrolment:
 
         async def work(edit: Edit) -> Executor:
             executor = present(edit.executor)
-            await self._authority.drop(colony, identity)
+            await self._authority.drop(colony, identity, [call])
             return await _in_state(edit, executor, ExecutorState.REJECTED)
 
         return await self._store.edit(colony, identity, work)
 
-    async def remove(self, colony: str, identity: str) -> None:
-        """Removes an executor with its functions.
+    async def remove(self, colony: str, identity: str, call: bytes) -> None:
+        """Removes an executor with its functions, as it or the owner asks for in a signed call.
 
         Raises:
             NotFound: it is not registered.
@@ -121,13 +125,13 @@ class Enrolment:
 
         async def work(edit: Edit) -> None:
             present(edit.executor)
-            await self._authority.drop(colony, identity)
+            await self._authority.drop(colony, identity, [call])
             await edit.remove()
 
         await self._store.edit(colony, identity, work)
 
 
-def _pending(colony: str, identity: str, registration: Registration) -> Executor:
+def _pending(colony: str, identity: str, registration: Registration, call: bytes) -> Executor:
     """A new entry as its executor sees it: made from what it said alone, so that it tells nothing of the colony."""
     return Executor(
         colony=colony,
@@ -138,6 +142,7 @@ def _pending(colony: str, identity: str, registration: Registration) -> Executor
         capabilities=registration.capabilities,
         state=ExecutorState.PENDING,
         registered_at=None,
+        registration=call,
     )
 
 

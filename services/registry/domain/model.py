@@ -1,6 +1,7 @@
 """Executors, what they announce, and locations.
 
-Capabilities and functions are kept as the bytes of their messages: the registry carries them, and nothing here looks inside.
+Capabilities, functions and signed calls are kept as the bytes of their messages: the registry carries them, and nothing here
+looks inside.
 """
 
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ class Executor:
     state: ExecutorState
     registered_at: datetime | None
     last_heard_at: datetime | None = None
+    # The signed call by which it says so; only where one executor is looked at.
+    registration: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,16 @@ T = TypeVar("T")
 class Authority(Protocol):
     """Auth: what counts for who may call. Every method may raise Unavailable."""
 
-    async def colony_exists(self, colony: str, identity: str) -> bool:
-        """Whether there is such a colony. `identity` is whoever wants to know."""
+    async def identity_in(self, colony: str, key: str) -> str | None:
+        """What the holder of a key is known by in a colony, or would be. None: there is no such colony.
+
+        Raises:
+            PermissionDenied: another key has taken the place of this one.
+        """
         ...
 
-    async def admit(self, colony: str, identity: str, name: str) -> None:
-        """Makes the identity an executor of this name. Repeating it changes nothing.
+    async def admit(self, colony: str, identity: str, name: str, calls: Sequence[bytes]) -> None:
+        """Makes the identity an executor of this name, as the signed calls ask for. Repeating it changes nothing.
 
         Raises:
             AlreadyExists: the identity is something else in the colony, or another executor has the name.
@@ -24,8 +28,8 @@ class Authority(Protocol):
         """
         ...
 
-    async def drop(self, colony: str, identity: str) -> None:
-        """Ends the identity's membership as an executor. Repeating it changes nothing."""
+    async def drop(self, colony: str, identity: str, calls: Sequence[bytes]) -> None:
+        """Ends the identity's membership as an executor, as the signed calls ask for. Repeating it changes nothing."""
         ...
 
 

@@ -7,6 +7,7 @@ from colonies.registry.v1 import registry_service_pb2 as pb
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceServicer
 from servicekit.caller import Caller
 from servicekit.changes import Event
+from servicekit.signed_calls import message_of
 from servicekit.streams import with_signs_of_life
 from services.registry.domain.catalogue import Catalogue, Sites
 from services.registry.domain.enrolment import Enrolment
@@ -31,21 +32,21 @@ class RegistryServicer(RegistryServiceServicer):
 
     async def RegisterExecutor(self, request: pb.RegisterExecutorRequest, _context: Any) -> pb.RegisterExecutorResponse:
         colony, registration = convert.registration(request)
-        executor = await self._enrolment.register(colony, Caller.current().identity, registration)
+        executor = await self._enrolment.register(colony, Caller.current().call.key, registration, _call())
         return pb.RegisterExecutorResponse(executor=messages.executor_message(executor))
 
     async def ApproveExecutor(self, request: pb.ApproveExecutorRequest, _context: Any) -> pb.ApproveExecutorResponse:
-        executor = await self._enrolment.approve(*convert.identity_in_colony(request))
+        executor = await self._enrolment.approve(*convert.identity_in_colony(request), _call())
         return pb.ApproveExecutorResponse(executor=messages.executor_message(executor))
 
     async def RejectExecutor(self, request: pb.RejectExecutorRequest, _context: Any) -> pb.RejectExecutorResponse:
-        executor = await self._enrolment.reject(*convert.identity_in_colony(request))
+        executor = await self._enrolment.reject(*convert.identity_in_colony(request), _call())
         return pb.RejectExecutorResponse(executor=messages.executor_message(executor))
 
     async def RemoveExecutor(self, request: pb.RemoveExecutorRequest, _context: Any) -> pb.RemoveExecutorResponse:
         colony, identity = convert.identity_in_colony(request)
         Caller.current().require_own(identity)
-        await self._enrolment.remove(colony, identity)
+        await self._enrolment.remove(colony, identity, _call())
         return pb.RemoveExecutorResponse()
 
     async def GetExecutor(self, request: pb.GetExecutorRequest, _context: Any) -> pb.GetExecutorResponse:
@@ -105,3 +106,8 @@ class RegistryServicer(RegistryServiceServicer):
     async def ReportHeard(self, request: pb.ReportHeardRequest, _context: Any) -> pb.ReportHeardResponse:
         await self._catalogue.note_heard(convert.heard(request))
         return pb.ReportHeardResponse()
+
+
+def _call() -> bytes:
+    """The signed call in hand: the reason for the change that it makes."""
+    return message_of(Caller.current().call).SerializeToString()

@@ -79,6 +79,7 @@ class PostgresEdit:
             "capabilities": executor.capabilities,
             "state": executor.state.value,
             "registered_at": executor.registered_at,
+            "registration": executor.registration,
         }
         try:
             await self._connection.execute(QUERIES["save_executor"], parameters)

@@ -28,7 +28,7 @@ WHERE colony = %(colony)s
 
 -- name: executor
 -- One executor.
-SELECT colony, identity, name, executor_types, location_name, capabilities, state, registered_at, last_heard_at
+SELECT colony, identity, name, executor_types, location_name, capabilities, state, registered_at, last_heard_at, registration
 FROM executor
 WHERE colony = %(colony)s
     AND identity = %(identity)s;
@@ -55,18 +55,19 @@ LIMIT %(limit)s;
 -- name: save_executor
 -- Enter an executor, or change everything about it but its times.
 INSERT INTO executor (
-    colony, identity, name, executor_types, location_name, capabilities, state, registered_at
+    colony, identity, name, executor_types, location_name, capabilities, state, registered_at, registration
 )
 VALUES (
     %(colony)s, %(identity)s, %(name)s, %(executor_types)s, %(location_name)s, %(capabilities)s, %(state)s,
-    %(registered_at)s
+    %(registered_at)s, %(registration)s
 )
 ON CONFLICT (colony, identity) DO UPDATE
 SET name = excluded.name,
     executor_types = excluded.executor_types,
     location_name = excluded.location_name,
     capabilities = excluded.capabilities,
-    state = excluded.state;
+    state = excluded.state,
+    registration = excluded.registration;
 
 -- name: delete_executor
 -- Remove an executor; its functions go with it.

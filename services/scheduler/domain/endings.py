@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from servicekit.failures import FailedPrecondition
-from services.scheduler.domain.records import AttemptRef, Ending, Live, Over
+from services.scheduler.domain.records import AttemptRef, Ending, Live, Over, Receipt
 from services.scheduler.domain.states import Outcome, Reason, State
 
 UNLIMITED = -1
@@ -40,6 +40,7 @@ class CloseCall:
     colony: str
     executor_id: str
     closes: Mapping[AttemptRef, Closing]
+    receipt: Receipt | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -152,7 +153,7 @@ def give_back(row: Live, number: int, executor_id: str) -> Ending | None:
     return Ending(row.id, State.WAITING, Reason.UNDELIVERED, "", outcome=Outcome.UNDELIVERED)
 
 
-def cancel(row: Live, actor: str) -> Ending | None:
+def cancel(row: Live, actor: str, receipt: Receipt | None = None) -> Ending | None:
     """Somebody cancels a process. None: it is cancelled already.
 
     Raises:
@@ -163,15 +164,15 @@ def cancel(row: Live, actor: str) -> Ending | None:
     if row.is_final:
         msg = f"process {row.id} is {row.state.name} already"
         raise FailedPrecondition(msg, reason="PROCESS_FINAL", metadata={"process_id": str(row.id)})
-    return cancel_open(row, actor)
+    return cancel_open(row, actor, receipt)
 
 
-def cancel_open(row: Live, actor: str) -> Ending | None:
+def cancel_open(row: Live, actor: str, receipt: Receipt | None = None) -> Ending | None:
     """As `cancel`, but what has ended is left alone: for whole workflows."""
     if row.is_final:
         return None
     outcome = Outcome.CANCELLED if row.state is State.RUNNING else Outcome.LIVE
-    return Ending(row.id, State.CANCELLED, Reason.CANCELLED, actor, outcome=outcome)
+    return Ending(row.id, State.CANCELLED, Reason.CANCELLED, actor, outcome=outcome, receipt=receipt)
 
 
 _REASONS = {

@@ -15,7 +15,7 @@ from services.scheduler.domain.aftermath import Aftermath
 from services.scheduler.domain.endings import CloseCall, Closing
 from services.scheduler.domain.kin import Kin
 from services.scheduler.domain.ports import NO_ATTEMPT, Allow, Heard, Tables
-from services.scheduler.domain.records import AttemptRef, Ending, Live
+from services.scheduler.domain.records import AttemptRef, Ending, Live, Receipt
 from services.scheduler.domain.states import State
 from services.scheduler.domain.watermark import Steps
 
@@ -65,7 +65,9 @@ class Finishing:
         # Where somebody is at a workflow for long, nobody but its own closes waits for him.
         self.patient: GroupCommit[CloseCall, States] = GroupCommit(self._close_patiently, max_weight=1, workers=PATIENT)
 
-    async def close(self, colony: str, executor_id: str, closes: Mapping[AttemptRef, Closing]) -> States:
+    async def close(
+        self, colony: str, executor_id: str, closes: Mapping[AttemptRef, Closing], receipt: Receipt | None = None
+    ) -> States:
         """Closes attempts of one executor, all or none; returns the state of each process, in order.
 
         Raises:
@@ -73,9 +75,10 @@ class Finishing:
             FailedPrecondition: an attempt is not the live one, or not this executor's.
         """
         self._heard.note(colony, executor_id)
-        call = CloseCall(colony, executor_id, closes)
+        call = CloseCall(colony, executor_id, closes, receipt)
         ids = [ref.process_id for ref in closes]
-        weight = len(closes) + sum(closing.output_bytes for closing in closes.values()) // BYTES_A_ROW
+        size = sum(closing.output_bytes for closing in closes.values()) + (len(receipt.body) if receipt else 0)
+        weight = len(closes) + size // BYTES_A_ROW
         states: States | None = None
         if call.is_plain and not self._kin.any_of(ids):
             states = await self.plain.do(call, weight)
@@ -132,7 +135,7 @@ class Finishing:
         for call in calls:
             self._aftermath.doubt(call.colony, [ref.process_id for ref in call.closes])
 
-    async def cancel(self, colony: str, process_id: UUID, actor: str, allow: Allow) -> None:
+    async def cancel(self, colony: str, process_id: UUID, actor: str, allow: Allow, receipt: Receipt | None = None) -> None:
         """Cancels a process and what waits for it. `allow` is asked with the initiator.
 
         Raises:
@@ -142,7 +145,7 @@ class Finishing:
 
         def decide(row: Live) -> Ending | None:
             allow(row.initiator)
-            return endings.cancel(row, actor)
+            return endings.cancel(row, actor, receipt)
 
         async def step() -> None:
             refs = [AttemptRef(process_id, NO_ATTEMPT)]
@@ -157,7 +160,9 @@ class Finishing:
 
         await uninterrupted(step())
 
-    async def cancel_workflow(self, colony: str, workflow_id: UUID, actor: str, allow: Allow) -> None:
+    async def cancel_workflow(
+        self, colony: str, workflow_id: UUID, actor: str, allow: Allow, receipt: Receipt | None = None
+    ) -> None:
         """Cancels every open process of a workflow.
 
         Raises:
@@ -168,7 +173,7 @@ class Finishing:
             with self._steps.under_way():
                 now = datetime_of(self._clock.now_ns())
                 try:
-                    changes = await self._tables.cancel_workflow(colony, workflow_id, allow, actor, now)
+                    changes = await self._tables.cancel_workflow(colony, workflow_id, allow, actor, now, receipt)
                 except Unavailable:
                     self._aftermath.doubt_workflow(colony, workflow_id)
                     raise
@@ -176,7 +181,9 @@ class Finishing:
 
         await uninterrupted(step())
 
-    async def retry_workflow(self, colony: str, workflow_id: UUID, actor: str, allow: Allow) -> int:
+    async def retry_workflow(
+        self, colony: str, workflow_id: UUID, actor: str, allow: Allow, receipt: Receipt | None = None
+    ) -> int:
         """Takes what failed or was cancelled back to waiting; returns how many that were.
 
         Raises:
@@ -187,7 +194,7 @@ class Finishing:
             with self._steps.under_way():
                 now = datetime_of(self._clock.now_ns())
                 try:
-                    count, changes = await self._tables.retry_workflow(colony, workflow_id, allow, actor, now)
+                    count, changes = await self._tables.retry_workflow(colony, workflow_id, allow, actor, now, receipt)
                 except Unavailable:
                     self._aftermath.doubt_workflow(colony, workflow_id)
                     raise

@@ -23,6 +23,7 @@ from services.scheduler.domain.records import (
     Live,
     Over,
     Place,
+    Receipt,
     Submission,
 )
 from services.scheduler.domain.states import State
@@ -100,10 +101,12 @@ class Tables(Protocol):
         skip_locked: bool = False,
     ) -> tuple[Changes, dict[UUID, State]]: ...
 
-    async def cancel_workflow(self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime) -> Changes: ...
+    async def cancel_workflow(
+        self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime, receipt: Receipt | None = None
+    ) -> Changes: ...
 
     async def retry_workflow(
-        self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime
+        self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime, receipt: Receipt | None = None
     ) -> tuple[int, Changes]: ...
 
     async def add_children(self, family: Family) -> Sequence[UUID]: ...

@@ -10,6 +10,19 @@ from services.scheduler.domain.states import FINAL, Outcome, Reason, State
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """A signed call that is kept as the proof of what it asked for. `digest` names it in ledger lines."""
+
+    digest: bytes
+    method: str
+    public_key: bytes
+    time_ms: int
+    nonce: bytes
+    signature: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """The member on whose account something was submitted."""
 
@@ -31,12 +44,15 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class NewProcess:
-    """A process about to be entered. `pending_parents` are those that it waits for: with ANY_DONE, one."""
+    """A process about to be entered. `pending_parents` are those that it waits for: with ANY_DONE, one. `place` is that of its
+    spec in the call.
+    """
 
     id: UUID
     spec: Spec
     priority_time: int
     pending_parents: int
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +70,12 @@ class Submission:
     edges: list[Edge] = field(default_factory=list)
     workflow_id: UUID | None = None
     label: str = ""
+    receipt: Receipt | None = None
 
     @property
     def weight(self) -> int:
         """How many rows it is worth when it is written; large specs count for several."""
-        size = sum([len(process.spec.body) for process in self.processes])
+        size = sum([len(process.spec.body) for process in self.processes]) + (len(self.receipt.body) if self.receipt else 0)
         return len(self.processes) + len(self.edges) + size // (32 * 1024)
 
 
@@ -199,6 +216,8 @@ class Ending:
     # None keeps what SetOutput stored.
     outputs: list[bytes] | None = None
     errors: list[str] = field(default_factory=list)
+    # The call that asked for it, if somebody did.
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)

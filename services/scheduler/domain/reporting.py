@@ -6,14 +6,16 @@ from typing import Protocol
 
 from services.scheduler.domain.aftermath import Aftermath
 from services.scheduler.domain.ports import Heard
-from services.scheduler.domain.records import AttemptRef, Changes
+from services.scheduler.domain.records import AttemptRef, Changes, Receipt
 from services.scheduler.domain.views import AttributeView
 
 
 class Reports(Protocol):
     """The tables that executors write to. Each method refuses all but the live attempt of its executor."""
 
-    async def set_outputs(self, colony: str, executor_id: str, ref: AttemptRef, outputs: Sequence[bytes]) -> None: ...
+    async def set_outputs(
+        self, colony: str, executor_id: str, ref: AttemptRef, outputs: Sequence[bytes], receipt: Receipt | None = None
+    ) -> None: ...
 
     async def set_attributes(
         self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]
@@ -38,10 +40,12 @@ class Reporting:
         self._aftermath = aftermath
         self._heard = heard
 
-    async def set_outputs(self, colony: str, executor_id: str, ref: AttemptRef, outputs: Sequence[bytes]) -> None:
+    async def set_outputs(
+        self, colony: str, executor_id: str, ref: AttemptRef, outputs: Sequence[bytes], receipt: Receipt | None = None
+    ) -> None:
         """Sets what the process puts out if it closes without outputs."""
         self._heard.note(colony, executor_id)
-        await self._reports.set_outputs(colony, executor_id, ref, outputs)
+        await self._reports.set_outputs(colony, executor_id, ref, outputs, receipt)
 
     async def set_attributes(self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]) -> None:
         """Writes attributes.

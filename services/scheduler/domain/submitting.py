@@ -21,6 +21,7 @@ from services.scheduler.domain.records import (
     Entered,
     Family,
     NewProcess,
+    Receipt,
     Submission,
 )
 from services.scheduler.domain.spec import Dependency, ParentPolicy, Spec
@@ -43,6 +44,7 @@ class Request:
     digest: bytes
     account: Account
     actor: str
+    receipt: Receipt | None = None
 
 
 class Submitting:
@@ -66,7 +68,10 @@ class Submitting:
             ResourceExhausted: too many processes wait.
         """
         now = self._clock.now_ns()
-        new = [NewProcess(new_id(now), spec, priority_time(spec.priority, now + order), 0) for order, spec in enumerate(specs)]
+        new = [
+            NewProcess(new_id(now), spec, priority_time(spec.priority, now + order), 0, order)
+            for order, spec in enumerate(specs)
+        ]
         entered = await self._submit(_submission(request, now, new))
         return entered.process_ids
 
@@ -82,7 +87,7 @@ class Submitting:
         now = self._clock.now_ns()
         ids = [new_id(now) for _ in nodes]
         new = [
-            NewProcess(process_id, node, priority_time(node.priority, now + order), _awaited(node, len(mine)))
+            NewProcess(process_id, node, priority_time(node.priority, now + order), _awaited(node, len(mine)), order)
             for order, (process_id, node, mine) in enumerate(zip(ids, nodes, parents, strict=True))
         ]
         edges = [
@@ -121,7 +126,7 @@ class Submitting:
         now = self._clock.now_ns()
         ids = [new_id(now) for _ in nodes]
         new = [
-            NewProcess(child, node, priority_time(node.priority, now + order), _awaited(node, len(mine)))
+            NewProcess(child, node, priority_time(node.priority, now + order), _awaited(node, len(mine)), order)
             for order, (child, node, mine) in enumerate(zip(ids, nodes, family.parents, strict=True))
         ]
         edges = [
@@ -195,6 +200,7 @@ def _submission(
         edges=list(edges),
         workflow_id=workflow_id,
         label=label,
+        receipt=request.receipt,
     )
 
 

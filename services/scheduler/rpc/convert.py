@@ -13,7 +13,7 @@ from servicekit import cursors
 from servicekit.bounds import Bounds, checked
 from servicekit.caller import Caller
 from servicekit.clock import EPOCH
-from services.scheduler.domain.records import Account, Assigned, AttemptRef
+from services.scheduler.domain.records import Account, Assigned, AttemptRef, Receipt
 from services.scheduler.domain.spec import Spec
 from services.scheduler.domain.states import State
 from services.scheduler.domain.submitting import CHILDREN_FIELD, Request
@@ -61,11 +61,12 @@ def moment_of(bounds: Bounds, field: str, value: Timestamp) -> datetime:
     return EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1_000)
 
 
-def request_of(message: Message, colony: str, request_id: str, caller: Caller) -> Request:
+def request_of(message: Message, colony: str, request_id: str, receipt: Receipt | None) -> Request:
     """Who submits what. The digest is over the whole message, so that a request id can't be used for two things."""
+    caller = Caller.current()
     digest = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
     account = Account(caller.account.identity, caller.account.name)
-    return Request(colony, request_id, digest, account, caller.identity)
+    return Request(colony, request_id, digest, account, caller.identity, receipt)
 
 
 def submit_bounds(bounds: Bounds, request: Message) -> None:

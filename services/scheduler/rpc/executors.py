@@ -18,6 +18,7 @@ from services.scheduler.domain.states import State
 from services.scheduler.domain.submitting import Submitting
 from services.scheduler.rpc import convert
 from services.scheduler.rpc.closes import closes_of
+from services.scheduler.rpc.receipts import Receipts
 from services.scheduler.rpc.specs import values_of
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -31,6 +32,7 @@ class ExecutorRpcs(SchedulerServiceServicer):
     _dispatching: Dispatching
     _finishing: Finishing
     _reporting: Reporting
+    _receipts: Receipts
     _clock: Clock
 
     async def AssignProcesses(self, request: pb.AssignProcessesRequest, context: Context) -> pb.AssignProcessesResponse:
@@ -58,7 +60,8 @@ class ExecutorRpcs(SchedulerServiceServicer):
 
     async def CloseProcesses(self, request: pb.CloseProcessesRequest, context: Context) -> pb.CloseProcessesResponse:
         closes = closes_of(request)
-        states = await self._finishing.close(request.colony_name, Caller.current().identity, closes)
+        receipt = self._receipts.current()
+        states = await self._finishing.close(request.colony_name, Caller.current().identity, closes, receipt)
         return pb.CloseProcessesResponse(states=[state.value for state in states])  # type: ignore[misc]
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
@@ -85,7 +88,8 @@ class ExecutorRpcs(SchedulerServiceServicer):
             bounds.name("colony_name", request.colony_name)
             ref = convert.ref_of(bounds, "attempt", request.attempt)
             outputs = values_of(bounds, "outputs", request.outputs)
-        await self._reporting.set_outputs(request.colony_name, Caller.current().identity, ref, outputs)
+        receipt = self._receipts.current()
+        await self._reporting.set_outputs(request.colony_name, Caller.current().identity, ref, outputs, receipt)
         return pb.SetOutputResponse()
 
     async def SetAttributes(self, request: pb.SetAttributesRequest, context: Context) -> pb.SetAttributesResponse:
@@ -108,6 +112,6 @@ class ExecutorRpcs(SchedulerServiceServicer):
 
     async def AddChildren(self, request: pb.AddChildrenRequest, context: Context) -> pb.AddChildrenResponse:
         ref, nodes = convert.children_of(request)
-        asked = convert.request_of(request, request.colony_name, request.request_id, Caller.current())
+        asked = convert.request_of(request, request.colony_name, request.request_id, self._receipts.current())
         ids = await self._submitting.children(asked, ref, nodes, insert=request.insert)
         return pb.AddChildrenResponse(process_ids=[str(one) for one in ids])

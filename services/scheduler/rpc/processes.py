@@ -15,6 +15,7 @@ from services.scheduler.domain.following import Following
 from services.scheduler.domain.submitting import Submitting
 from services.scheduler.domain.views import Reads, Target
 from services.scheduler.rpc import convert
+from services.scheduler.rpc.receipts import Receipts
 from services.scheduler.rpc.specs import specs_of
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -27,12 +28,13 @@ class ProcessRpcs(SchedulerServiceServicer):
     _finishing: Finishing
     _following: Following
     _reads: Reads
+    _receipts: Receipts
 
     async def SubmitProcesses(self, request: pb.SubmitProcessesRequest, context: Context) -> pb.SubmitProcessesResponse:
         with checked() as bounds:
             convert.submit_bounds(bounds, request)
             specs = specs_of(bounds, "specs", request.colony_name, request.specs)
-        asked = convert.request_of(request, request.colony_name, request.request_id, Caller.current())
+        asked = convert.request_of(request, request.colony_name, request.request_id, self._receipts.current())
         ids = await self._submitting.processes(asked, specs)
         return pb.SubmitProcessesResponse(process_ids=[str(one) for one in ids])
 
@@ -101,7 +103,8 @@ class ProcessRpcs(SchedulerServiceServicer):
 
     async def CancelProcess(self, request: pb.CancelProcessRequest, context: Context) -> pb.CancelProcessResponse:
         process_id, caller = convert.id_of(request, "process_id"), Caller.current()
-        await self._finishing.cancel(request.colony_name, process_id, caller.identity, caller.require_own)
+        receipt = self._receipts.current()
+        await self._finishing.cancel(request.colony_name, process_id, caller.identity, caller.require_own, receipt)
         return pb.CancelProcessResponse()
 
     async def RemoveProcess(self, request: pb.RemoveProcessRequest, context: Context) -> pb.RemoveProcessResponse:

@@ -13,6 +13,7 @@ from services.scheduler.domain.finishing import Finishing
 from services.scheduler.domain.submitting import NODES_FIELD, Submitting
 from services.scheduler.domain.views import Reads
 from services.scheduler.rpc import convert
+from services.scheduler.rpc.receipts import Receipts
 from services.scheduler.rpc.specs import nodes_of
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -24,6 +25,7 @@ class WorkflowRpcs(SchedulerServiceServicer):
     _submitting: Submitting
     _finishing: Finishing
     _reads: Reads
+    _receipts: Receipts
 
     async def SubmitWorkflow(self, request: pb.SubmitWorkflowRequest, context: Context) -> pb.SubmitWorkflowResponse:
         with checked() as bounds:
@@ -33,7 +35,7 @@ class WorkflowRpcs(SchedulerServiceServicer):
         if request.validate_only:
             self._submitting.check_workflow(nodes)
             return pb.SubmitWorkflowResponse()
-        asked = convert.request_of(request, request.colony_name, request.request_id, Caller.current())
+        asked = convert.request_of(request, request.colony_name, request.request_id, self._receipts.current())
         workflow_id, ids = await self._submitting.workflow(asked, nodes, request.workflow.label)
         return pb.SubmitWorkflowResponse(workflow_id=str(workflow_id), process_ids=[str(one) for one in ids])
 
@@ -52,12 +54,16 @@ class WorkflowRpcs(SchedulerServiceServicer):
 
     async def CancelWorkflow(self, request: pb.CancelWorkflowRequest, context: Context) -> pb.CancelWorkflowResponse:
         workflow_id, caller = convert.id_of(request, "workflow_id"), Caller.current()
-        await self._finishing.cancel_workflow(request.colony_name, workflow_id, caller.identity, caller.require_own)
+        receipt = self._receipts.current()
+        await self._finishing.cancel_workflow(request.colony_name, workflow_id, caller.identity, caller.require_own, receipt)
         return pb.CancelWorkflowResponse()
 
     async def RetryWorkflow(self, request: pb.RetryWorkflowRequest, context: Context) -> pb.RetryWorkflowResponse:
         workflow_id, caller = convert.id_of(request, "workflow_id"), Caller.current()
-        count = await self._finishing.retry_workflow(request.colony_name, workflow_id, caller.identity, caller.require_own)
+        receipt = self._receipts.current()
+        count = await self._finishing.retry_workflow(
+            request.colony_name, workflow_id, caller.identity, caller.require_own, receipt
+        )
         return pb.RetryWorkflowResponse(count=count)
 
     async def RemoveWorkflow(self, request: pb.RemoveWorkflowRequest, context: Context) -> pb.RemoveWorkflowResponse:

@@ -53,14 +53,17 @@ WITH given AS (
     backoff_until = NULL,
     outputs = '{}',
     output_bytes = 0,
-    errors = '{}'
+    errors = '{}',
+    chain = chain_link(
+      p.chain, %(at)s, 1, 2, p.attempt + 1, s.executor_name, s.executor_id, 'ASSIGNED', 0, '{}', NULL, NULL
+    )
   FROM sized AS s
   WHERE p.id = s.id AND p.state = 1 AND (s.place = 1 OR s.bytes <= %(at_most_bytes)s)
   RETURNING
     p.id, p.colony, p.workflow_id, p.node_name, p.func_name, p.sequence, p.executor_type, p.executor_names, p.location, p.needs,
     p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.undelivered, p.max_retries, p.max_wait_ms,
     p.max_exec_ms, p.backoff, p.backoff_until, p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at,
-    p.spec, s.executor
+    p.spec, p.chain, s.executor
 ), noted AS (
   INSERT INTO workflow_start (workflow_id, count)
   SELECT workflow_id, count(*)
@@ -69,11 +72,12 @@ WITH given AS (
   GROUP BY workflow_id
 ), written AS (
   INSERT INTO ledger (
-    colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, took_ms
+    colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, took_ms,
+    hash
   )
   SELECT
     colony, id, workflow_id, executor_type, %(at)s, 1, 2, attempt, executor_name, executor_id, 'ASSIGNED',
-    greatest(extract(epoch FROM %(at)s - ready_at) * 1000, 0)::bigint
+    greatest(extract(epoch FROM %(at)s - ready_at) * 1000, 0)::bigint, chain
   FROM claimed
 )
 SELECT

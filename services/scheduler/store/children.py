@@ -13,6 +13,7 @@ from services.scheduler.domain.records import Edge, Family, Live
 from services.scheduler.domain.spec import Selector
 from services.scheduler.store.closing import lock
 from services.scheduler.store.entering import answer_again, columns_of
+from services.scheduler.store.receipts import digest_of, keep
 from services.scheduler.store.rows import Row
 from services.scheduler.store.sql import CHILDREN as SQL
 from services.scheduler.store.sql import ENTERING, no_process
@@ -86,8 +87,10 @@ async def _enter(connection: Connection, parent: Live, family: Family) -> None:
         "workflow_id": parent.workflow_id,
         "actor": submission.actor,
         "at": submission.at,
+        "receipt": digest_of(submission.receipt),
     }
     await connection.execute(SQL["insert_children"], parameters)
+    await keep(connection, submission.colony, submission.receipt, len(submission.processes))
     if family.lasts:
         await _insert_between(connection, parent.id, family.lasts)
     await _draw(connection, submission.edges)

@@ -28,27 +28,32 @@ WITH given AS (
     %(ids)s::uuid[], %(node_names)s::text[], %(func_names)s::text[], %(executor_types)s::text[], %(executor_names)s::text[],
     %(locations)s::text[], %(needs)s::text[], %(labels)s::text[], %(priority_times)s::bigint[], %(max_wait_ms)s::bigint[],
     %(max_exec_ms)s::bigint[], %(max_retries)s::integer[], %(backoffs)s::text[], %(channels)s::text[], %(specs)s::bytea[],
-    %(summaries)s::bytea[], %(parent_policies)s::smallint[], %(pending_parents)s::integer[]
+    %(summaries)s::bytea[], %(parent_policies)s::smallint[], %(pending_parents)s::integer[], %(places)s::integer[]
   ) WITH ORDINALITY AS g (
     id, node_name, func_name, executor_type, executor_names, location, needs, label, priority_time, max_wait_ms, max_exec_ms,
-    max_retries, backoff, channels, spec, summary, parent_policy, pending_parents, position
+    max_retries, backoff, channels, spec, summary, parent_policy, pending_parents, place, position
   )
 ), entered AS (
   INSERT INTO process (
     id, colony, workflow_id, node_name, func_name, executor_type, executor_names, location, needs, label, priority_time,
     max_wait_ms, max_exec_ms, max_retries, backoff, spec, summary, state, parent_policy, pending_parents, initiator,
-    initiator_name, submitted_at
+    initiator_name, submitted_at, receipt, place, chain
   )
   SELECT
     g.id, w.colony, w.id, g.node_name, g.func_name, g.executor_type,
     CASE WHEN g.executor_names = '' THEN '{}' ELSE string_to_array(g.executor_names, ',') END,
     g.location, g.needs, g.label, g.priority_time, g.max_wait_ms, g.max_exec_ms, g.max_retries,
     CASE WHEN g.backoff = '' THEN '{}' ELSE string_to_array(g.backoff, ',')::double precision[] END,
-    g.spec, g.summary, 1, g.parent_policy, g.pending_parents, w.initiator, w.initiator_name, %(at)s
+    g.spec, g.summary, 1, g.parent_policy, g.pending_parents, w.initiator, w.initiator_name, %(at)s, %(receipt)s::bytea, g.place,
+    chain_link(
+      chain_root(
+        w.colony, g.id, w.id, w.initiator, w.initiator_name, %(at)s, g.priority_time, %(receipt)s::bytea, g.place
+      ), %(at)s, 0, 1, 0, '', %(actor)s, 'SUBMITTED', 0, '{}', %(receipt)s::bytea, NULL
+    )
   FROM given AS g
   JOIN workflow AS w ON w.id = %(workflow_id)s
   ORDER BY g.position
-  RETURNING id, colony, workflow_id, executor_type
+  RETURNING id, colony, workflow_id, executor_type, receipt, chain
 ), opened AS (
   INSERT INTO channel (process_id, name)
   SELECT id, unnest(string_to_array(channels, ','))
@@ -56,9 +61,9 @@ WITH given AS (
   WHERE channels <> ''
 )
 INSERT INTO ledger (
-  colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason
+  colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, receipt, hash
 )
-SELECT colony, id, workflow_id, executor_type, %(at)s, 0, 1, 0, '', %(actor)s, 'SUBMITTED'
+SELECT colony, id, workflow_id, executor_type, %(at)s, 0, 1, 0, '', %(actor)s, 'SUBMITTED', receipt, chain
 FROM entered;
 
 -- name: insert_edges

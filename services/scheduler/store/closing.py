@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from services.scheduler.domain import endings
 from services.scheduler.domain.endings import CloseCall, Prior
 from services.scheduler.domain.records import AttemptRef, Changes, Ending, Live, Over
 from services.scheduler.domain.states import Outcome, State
+from services.scheduler.store import receipts
 from services.scheduler.store.ending import end, flattened
 from services.scheduler.store.rows import live_of
 from services.scheduler.store.sql import ENDING as SQL
@@ -50,6 +52,7 @@ def parameters_of(calls: Sequence[CloseCall], at: datetime) -> dict[str, Any]:
         "colonies": Texts([call.colony for call in calls]),
         "executor_ids": Texts([call.executor_id for call in calls]),
         "counts": Ints([len(call.closes) for call in calls]),
+        **receipts.columns_of([call.receipt for call in calls]),
         "output_positions": Ints([position for position, _ in outputs]),
         "outputs": Bytes([output for _, output in outputs]),
         "at": at,
@@ -113,7 +116,7 @@ def _decided(
             continue
         prior = known.get((ref.process_id, ref.number))
         if (ending := endings.close(live, ref.number, call.executor_id, closing, prior, at)) is not None:
-            mine[live.id] = ending
+            mine[live.id] = replace(ending, receipt=call.receipt)
     return mine
 
 

@@ -1,6 +1,6 @@
 """The end of processes in one transaction: their rows and ledger lines, their children and descendants."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ from servicekit.arrays import Bools, Bytes, Ints, SmallInts, Texts, Timestamps, 
 from servicekit.postgres import Connection
 from services.scheduler.domain.records import Changes, Ending, Live, Place
 from services.scheduler.domain.states import LEGAL, Reason, State
+from services.scheduler.store.receipts import digest_of, keep
 from services.scheduler.store.rows import live_of
 from services.scheduler.store.sql import ENDING as SQL
 
@@ -98,6 +99,7 @@ async def _write(connection: Connection, lives: Mapping[UUID, Live], endings: Se
             "reasons": Texts([ending.reason.value for ending in endings]),
             "backoffs": Timestamps([ending.backoff_until for ending in endings]),
             "put": Bools([ending.outputs is not None for ending in endings]),
+            "receipts": Bytes([digest_of(ending.receipt) for ending in endings]),
             "output_positions": Ints([position for position, _ in outputs]),
             "outputs": Bytes([output for _, output in outputs]),
             "error_positions": Ints([position for position, _ in errors]),
@@ -105,6 +107,11 @@ async def _write(connection: Connection, lives: Mapping[UUID, Live], endings: Se
             "at": at,
         },
     )
+    # All rows are of one colony.
+    colony = lives[endings[0].id].colony
+    uses = Counter(digest_of(ending.receipt) for ending in endings)
+    for receipt in {ending.receipt.digest: ending.receipt for ending in endings if ending.receipt is not None}.values():
+        await keep(connection, colony, receipt, uses[receipt.digest])
 
 
 def flattened(lists: Iterable[Sequence[Any]]) -> list[tuple[int, Any]]:

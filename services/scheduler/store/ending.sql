@@ -11,8 +11,12 @@ WITH given AS (
   ) WITH ORDINALITY AS g (id, attempt, request, position)
 ), asked AS (
   SELECT *
-  FROM unnest(%(colonies)s::text[], %(executor_ids)s::text[], %(counts)s::integer[]) WITH ORDINALITY
-    AS a (colony, executor_id, count, request)
+  FROM unnest(
+    %(colonies)s::text[], %(executor_ids)s::text[], %(counts)s::integer[], %(receipts)s::bytea[], %(methods)s::text[],
+    %(public_keys)s::bytea[], %(signed_ms)s::bigint[], %(nonces)s::bytea[], %(signatures)s::bytea[], %(bodies)s::bytea[]
+  ) WITH ORDINALITY AS a (
+    colony, executor_id, count, receipt, method, public_key, signed_ms, nonce, signature, body, request
+  )
 ), puts AS (
   SELECT position, array_agg(output ORDER BY number) AS outputs, sum(octet_length(output)) AS bytes
   FROM unnest(%(output_positions)s::integer[], %(outputs)s::bytea[]) WITH ORDINALITY AS o (position, output, number)
@@ -31,10 +35,10 @@ WITH given AS (
   ORDER BY p.id
   FOR NO KEY UPDATE OF p
 ), whole AS (
-  SELECT a.request
+  SELECT a.request, a.receipt
   FROM asked AS a
   JOIN locked AS l USING (request)
-  GROUP BY a.request, a.count
+  GROUP BY a.request, a.count, a.receipt
   HAVING count(*) = a.count
 ), closed AS (
   UPDATE process AS p
@@ -43,19 +47,32 @@ WITH given AS (
     -- Another replica's clock may be ahead: nothing ends before it began.
     ended_at = greatest(%(at)s, p.started_at),
     outputs = coalesce(o.outputs, p.outputs),
-    output_bytes = coalesce(o.bytes, p.output_bytes)
+    output_bytes = coalesce(o.bytes, p.output_bytes),
+    chain = chain_link(
+      p.chain, greatest(%(at)s, p.started_at), 2, 3, p.attempt, p.executor_name, p.executor_id, 'CLOSED', 1, '{}', w.receipt,
+      p.output_receipt
+    )
   FROM locked AS l
-  JOIN whole USING (request)
+  JOIN whole AS w USING (request)
   LEFT JOIN puts AS o USING (position)
   WHERE p.id = l.id AND p.state = 2
-  RETURNING p.id, p.colony, p.executor_type, p.attempt, p.executor_name, p.executor_id, p.started_at, p.ended_at
+  RETURNING
+    p.id, p.colony, p.executor_type, p.attempt, p.executor_name, p.executor_id, p.started_at, p.ended_at, p.output_receipt,
+    p.chain, l.request, w.receipt
+), kept AS (
+  INSERT INTO receipt (colony, digest, method, public_key, time_ms, nonce, signature, body, uses)
+  SELECT a.colony, a.receipt, a.method, a.public_key, a.signed_ms, a.nonce, a.signature, a.body, c.uses
+  FROM (SELECT request, count(*) AS uses FROM closed GROUP BY request) AS c
+  JOIN asked AS a USING (request)
+  WHERE a.receipt IS NOT NULL
 ), written AS (
   INSERT INTO ledger (
-    colony, process_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, outcome, took_ms
+    colony, process_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, outcome, took_ms,
+    receipt, output_receipt, hash
   )
   SELECT
     colony, id, executor_type, ended_at, 2, 3, attempt, executor_name, executor_id, 'CLOSED', 1,
-    (extract(epoch FROM ended_at - started_at) * 1000)::bigint
+    (extract(epoch FROM ended_at - started_at) * 1000)::bigint, receipt, output_receipt, chain
   FROM closed
 )
 SELECT id, attempt, executor_id, colony
@@ -128,8 +145,8 @@ WITH given AS (
   SELECT *
   FROM unnest(
     %(ids)s::uuid[], %(from_states)s::smallint[], %(to_states)s::smallint[], %(outcomes)s::smallint[], %(retries)s::integer[],
-    %(actors)s::text[], %(reasons)s::text[], %(backoffs)s::timestamptz[], %(put)s::boolean[]
-  ) WITH ORDINALITY AS g (id, from_state, to_state, outcome, retry, actor, reason, backoff_until, put, position)
+    %(actors)s::text[], %(reasons)s::text[], %(backoffs)s::timestamptz[], %(put)s::boolean[], %(receipts)s::bytea[]
+  ) WITH ORDINALITY AS g (id, from_state, to_state, outcome, retry, actor, reason, backoff_until, put, receipt, position)
 ), puts AS (
   SELECT position, array_agg(output ORDER BY number) AS outputs, sum(octet_length(output)) AS bytes
   FROM unnest(%(output_positions)s::integer[], %(outputs)s::bytea[]) WITH ORDINALITY AS o (position, output, number)
@@ -157,10 +174,16 @@ WITH given AS (
     output_bytes = CASE WHEN t.to_state = 1 THEN 0 WHEN t.put THEN t.bytes ELSE p.output_bytes END,
     errors = CASE WHEN cardinality(t.errors) > 0 THEN t.errors ELSE p.errors END,
     executor_name = CASE WHEN t.to_state = 1 THEN '' ELSE p.executor_name END,
-    executor_id = CASE WHEN t.to_state = 1 THEN '' ELSE p.executor_id END
+    executor_id = CASE WHEN t.to_state = 1 THEN '' ELSE p.executor_id END,
+    output_receipt = CASE WHEN t.to_state = 1 THEN NULL ELSE p.output_receipt END,
+    -- Of the same values as the line below.
+    chain = chain_link(
+      p.chain, %(at)s, t.from_state, t.to_state, CASE WHEN t.from_state = 2 THEN p.attempt ELSE 0 END, p.executor_name, t.actor,
+      t.reason, t.outcome, CASE WHEN t.outcome > 0 THEN t.errors ELSE '{}' END, t.receipt, p.output_receipt
+    )
   FROM told AS t
   WHERE p.id = t.id
-  RETURNING p.workflow_id, t.from_state, t.to_state
+  RETURNING p.id, p.workflow_id, p.chain, t.from_state, t.to_state
 ), starts AS (
   DELETE FROM workflow_start
   WHERE workflow_id IN (SELECT workflow_id FROM process WHERE id = ANY(%(ids)s::uuid[]))
@@ -192,7 +215,7 @@ WITH given AS (
 )
 INSERT INTO ledger (
   xid, colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, outcome,
-  errors, took_ms
+  errors, took_ms, receipt, output_receipt, hash
 )
 SELECT
   -- This transaction may have had its number before others, with higher ones, had the row: it comes after them all the same.
@@ -201,15 +224,21 @@ SELECT
   -- Who only waited had no attempt that this is about.
   CASE WHEN t.from_state = 2 THEN p.attempt ELSE 0 END, p.executor_name, t.actor, t.reason, t.outcome,
   CASE WHEN t.outcome > 0 THEN t.errors ELSE '{}' END,
-  CASE WHEN t.from_state = 2 THEN greatest(extract(epoch FROM %(at)s - p.started_at) * 1000, 0)::bigint END
+  CASE WHEN t.from_state = 2 THEN greatest(extract(epoch FROM %(at)s - p.started_at) * 1000, 0)::bigint END,
+  t.receipt, p.output_receipt, e.chain
 FROM told AS t
+JOIN ended AS e USING (id)
 -- The snapshot is from before the update: executor_name is still that of the attempt that ended.
 JOIN process AS p USING (id);
 
 -- name: store_outputs
--- The outputs of one process whose live attempt sets them.
+-- The outputs of one locked process whose live attempt sets them. The call that set the outputs before is kept no longer.
+WITH before AS (
+  DELETE FROM receipt
+  WHERE (colony, digest) IN (SELECT colony, output_receipt FROM process WHERE id = %(id)s)
+)
 UPDATE process
-SET outputs = %(outputs)s::bytea[], output_bytes = %(output_bytes)s
+SET outputs = %(outputs)s::bytea[], output_bytes = %(output_bytes)s, output_receipt = %(receipt)s::bytea
 WHERE id = %(id)s;
 
 -- name: unlock_children
@@ -328,10 +357,11 @@ WITH RECURSIVE descendant AS (
   SET
     state = %(to_state)s,
     ended_at = %(at)s,
-    errors = ARRAY[format(%(error)s::text, l.root)]
+    errors = ARRAY[format(%(error)s::text, l.root)],
+    chain = chain_link(p.chain, %(at)s, 1, %(to_state)s, 0, '', '', %(reason)s, 0, '{}', NULL, NULL)
   FROM locked AS l
   WHERE p.id = l.id
-  RETURNING p.id, p.colony, p.workflow_id, p.executor_type
+  RETURNING p.id, p.colony, p.workflow_id, p.executor_type, p.chain
 ), counted AS (
   UPDATE workflow AS w
   SET
@@ -343,10 +373,10 @@ WITH RECURSIVE descendant AS (
   WHERE w.id = c.workflow_id
 )
 INSERT INTO ledger (
-  xid, colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason
+  xid, colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, hash
 )
 SELECT
   greatest(pg_current_xact_id(), (SELECT l.xid FROM ledger AS l WHERE l.process_id = ended.id ORDER BY l.id DESC LIMIT 1)),
-  colony, id, workflow_id, executor_type, %(at)s, 1, %(to_state)s, 0, '', '', %(reason)s
+  colony, id, workflow_id, executor_type, %(at)s, 1, %(to_state)s, 0, '', '', %(reason)s, chain
 FROM ended
 RETURNING process_id;

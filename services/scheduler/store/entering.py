@@ -10,6 +10,7 @@ from servicekit.arrays import BigInts, Bytes, Ints, SmallInts, Texts, Timestamps
 from servicekit.failures import AlreadyExists, Unavailable
 from servicekit.postgres import Database
 from services.scheduler.domain.records import Changes, Entered, NewProcess, Place, Submission
+from services.scheduler.store import receipts
 from services.scheduler.store.sql import ENTERING as SQL
 
 # A workflow of a hundred thousand takes longer than statements usually may.
@@ -82,6 +83,7 @@ def columns_of(processes: Sequence[NewProcess]) -> dict[str, Any]:
         "summaries": Bytes([spec.summary for spec in specs]),
         "parent_policies": SmallInts([spec.parent_policy for spec in specs]),
         "pending_parents": Ints([process.pending_parents for process in processes]),
+        "places": Ints([process.place for process in processes]),
     }
 
 
@@ -125,6 +127,7 @@ def parameters_of(submissions: Sequence[Submission]) -> dict[str, Any]:
         "initiators": Texts([one.account.identity for one in submissions]),
         "initiator_names": Texts([one.account.name for one in submissions]),
         "times": Timestamps([one.at for one in submissions]),
+        **receipts.columns_of([one.receipt for one in submissions]),
         "requests": Ints(list(chain.from_iterable(repeat(number, len(one.processes)) for number, one in numbered))),
         **columns_of([process for one in submissions for process in one.processes]),
         "edge_requests": Ints(list(chain.from_iterable(repeat(number, len(one.edges)) for number, one in numbered))),

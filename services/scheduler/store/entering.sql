@@ -7,9 +7,12 @@ WITH asked AS (
   SELECT *
   FROM unnest(
     %(colonies)s::text[], %(actors)s::text[], %(request_ids)s::text[], %(digests)s::bytea[], %(workflow_ids)s::uuid[],
-    %(workflow_labels)s::text[], %(initiators)s::text[], %(initiator_names)s::text[], %(times)s::timestamptz[]
+    %(workflow_labels)s::text[], %(initiators)s::text[], %(initiator_names)s::text[], %(times)s::timestamptz[],
+    %(receipts)s::bytea[], %(methods)s::text[], %(public_keys)s::bytea[], %(signed_ms)s::bigint[], %(nonces)s::bytea[],
+    %(signatures)s::bytea[], %(bodies)s::bytea[]
   ) WITH ORDINALITY AS a (
-    colony, actor, request_id, digest, workflow_id, workflow_label, initiator, initiator_name, at, number
+    colony, actor, request_id, digest, workflow_id, workflow_label, initiator, initiator_name, at, receipt, method, public_key,
+    signed_ms, nonce, signature, body, number
   )
 ), given AS (
   SELECT *
@@ -18,10 +21,10 @@ WITH asked AS (
     %(executor_names)s::text[], %(locations)s::text[], %(needs)s::text[], %(labels)s::text[], %(priority_times)s::bigint[],
     %(max_wait_ms)s::bigint[], %(max_exec_ms)s::bigint[], %(max_retries)s::integer[], %(backoffs)s::text[],
     %(channels)s::text[], %(specs)s::bytea[], %(summaries)s::bytea[], %(parent_policies)s::smallint[],
-    %(pending_parents)s::integer[]
+    %(pending_parents)s::integer[], %(places)s::integer[]
   ) WITH ORDINALITY AS g (
     request, id, node_name, func_name, executor_type, executor_names, location, needs, label, priority_time, max_wait_ms,
-    max_exec_ms, max_retries, backoff, channels, spec, summary, parent_policy, pending_parents, position
+    max_exec_ms, max_retries, backoff, channels, spec, summary, parent_policy, pending_parents, place, position
   )
 ), mine AS (
   SELECT request, array_agg(id ORDER BY position) AS ids
@@ -40,11 +43,18 @@ WITH asked AS (
   SELECT a.*
   FROM asked AS a
   JOIN taken USING (colony, actor, request_id)
+), kept AS (
+  INSERT INTO receipt (colony, digest, method, public_key, time_ms, nonce, signature, body, uses)
+  SELECT
+    a.colony, a.receipt, a.method, a.public_key, a.signed_ms, a.nonce, a.signature, a.body, cardinality(m.ids)
+  FROM accepted AS a
+  JOIN mine AS m ON m.request = a.number
+  WHERE a.receipt IS NOT NULL
 ), entered AS (
   INSERT INTO process (
     id, colony, workflow_id, node_name, func_name, executor_type, executor_names, location, needs, label, priority_time,
     max_wait_ms, max_exec_ms, max_retries, backoff, spec, summary, state, parent_policy, pending_parents, initiator,
-    initiator_name, submitted_at, ready_at
+    initiator_name, submitted_at, ready_at, receipt, place, chain
   )
   SELECT
     g.id, a.colony, a.workflow_id, g.node_name, g.func_name, g.executor_type,
@@ -53,11 +63,16 @@ WITH asked AS (
     g.location, g.needs, g.label, g.priority_time, g.max_wait_ms, g.max_exec_ms, g.max_retries,
     CASE WHEN g.backoff = '' THEN '{}' ELSE string_to_array(g.backoff, ',')::double precision[] END,
     g.spec, g.summary, 1, g.parent_policy, g.pending_parents, a.initiator, a.initiator_name, a.at,
-    CASE WHEN g.pending_parents = 0 THEN a.at END
+    CASE WHEN g.pending_parents = 0 THEN a.at END, a.receipt, g.place,
+    chain_link(
+      chain_root(
+        a.colony, g.id, a.workflow_id, a.initiator, a.initiator_name, a.at, g.priority_time, a.receipt, g.place
+      ), %(at)s, 0, 1, 0, '', a.actor, 'SUBMITTED', 0, '{}', a.receipt, NULL
+    )
   FROM given AS g
   JOIN accepted AS a ON a.number = g.request
   ORDER BY g.position
-  RETURNING id, sequence, pending_parents
+  RETURNING id, sequence, pending_parents, chain
 ), counted AS (
   INSERT INTO workflow (id, colony, label, initiator, initiator_name, submitted_at, waiting)
   SELECT a.workflow_id, a.colony, a.workflow_label, a.initiator, a.initiator_name, a.at, cardinality(m.ids)
@@ -80,11 +95,12 @@ WITH asked AS (
   WHERE g.channels <> ''
 ), written AS (
   INSERT INTO ledger (
-    colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason
+    colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, receipt, hash
   )
-  SELECT a.colony, g.id, a.workflow_id, g.executor_type, %(at)s, 0, 1, 0, '', a.actor, 'SUBMITTED'
+  SELECT a.colony, g.id, a.workflow_id, g.executor_type, %(at)s, 0, 1, 0, '', a.actor, 'SUBMITTED', a.receipt, e.chain
   FROM given AS g
   JOIN accepted AS a ON a.number = g.request
+  JOIN entered AS e USING (id)
   ORDER BY g.position
 )
 SELECT id, sequence

@@ -155,5 +155,19 @@ WITH workflows AS (
     colony = %(colony)s
     AND (actor, request_id) IN (SELECT actor, request_id FROM submission WHERE colony = %(colony)s LIMIT %(limit)s)
   RETURNING 1
+), receipts AS (
+  DELETE FROM receipt
+  WHERE
+    colony = %(colony)s
+    AND digest IN (SELECT digest FROM receipt WHERE colony = %(colony)s LIMIT %(limit)s)
+  RETURNING 1
 )
-SELECT (SELECT count(*) FROM workflows) + (SELECT count(*) FROM submissions) AS count;
+SELECT
+  (SELECT count(*) FROM workflows) + (SELECT count(*) FROM submissions) + (SELECT count(*) FROM receipts) AS count;
+
+-- name: keep_receipt
+-- Keep a signed call that so many ledger lines of this transaction name.
+INSERT INTO receipt (colony, digest, method, public_key, time_ms, nonce, signature, body, uses)
+VALUES (
+  %(colony)s, %(digest)s, %(method)s, %(public_key)s, %(time_ms)s, %(nonce)s, %(signature)s, %(body)s, %(uses)s
+);

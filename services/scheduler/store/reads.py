@@ -8,7 +8,7 @@ from servicekit.arrays import Bytes
 from servicekit.failures import ResourceExhausted
 from servicekit.postgres import Connection, Database
 from services.scheduler.domain.endings import superseded
-from services.scheduler.domain.records import AttemptRef
+from services.scheduler.domain.records import AttemptRef, Receipt
 from services.scheduler.domain.states import Outcome, State
 from services.scheduler.domain.views import (
     AttemptView,
@@ -25,6 +25,7 @@ from services.scheduler.domain.views import (
     WorkflowFilter,
     WorkflowView,
 )
+from services.scheduler.store.receipts import digest_of, keep
 from services.scheduler.store.rows import Row, live_of
 from services.scheduler.store.sql import ASSIGNING, ENDING, WRITES, no_process, no_workflow
 from services.scheduler.store.sql import READS as SQL
@@ -210,12 +211,20 @@ class Reads:
         # Of the transaction before the oldest open one, all.
         return Position(rows[0]["xid"], LAST_ID)
 
-    async def set_outputs(self, colony: str, executor_id: str, ref: AttemptRef, outputs: Sequence[bytes]) -> None:
+    async def set_outputs(
+        self, colony: str, executor_id: str, ref: AttemptRef, outputs: Sequence[bytes], receipt: Receipt | None = None
+    ) -> None:
         """Stores outputs of a live attempt."""
         async with self._database.transaction() as connection:
             await _lock_attempt(connection, colony, executor_id, ref)
-            parameters = {"id": ref.process_id, "outputs": Bytes(outputs), "output_bytes": sum(map(len, outputs))}
+            parameters = {
+                "id": ref.process_id,
+                "outputs": Bytes(outputs),
+                "output_bytes": sum(map(len, outputs)),
+                "receipt": digest_of(receipt),
+            }
             await connection.execute(ENDING["store_outputs"], parameters)
+            await keep(connection, colony, receipt, 1)
 
     async def set_attributes(self, colony: str, executor_id: str, ref: AttemptRef, attributes: Sequence[AttributeView]) -> None:
         """Stores attributes of a live attempt.

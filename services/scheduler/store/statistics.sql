@@ -119,7 +119,8 @@ SET xid = %(xid)s::text::xid8, id = %(id)s
 WHERE colony = %(colony)s;
 
 -- name: fold_removals
--- Removed processes all of whose lines are counted: they are counted no more, and their lines go.
+-- Removed processes all of whose lines are counted: they are counted no more, and their lines go, with the signed calls that no
+-- other line names. (Who has the colony's progress locked is alone in this, so no use is counted twice.)
 WITH due AS (
   DELETE FROM removal
   WHERE
@@ -142,6 +143,21 @@ WITH due AS (
 ), gone AS (
   DELETE FROM ledger
   WHERE process_id IN (SELECT unnest(process_ids) FROM due)
+  RETURNING receipt, output_receipt
+), unnamed AS (
+  SELECT digest, count(*) AS uses
+  FROM (SELECT receipt AS digest FROM gone UNION ALL SELECT output_receipt FROM gone) AS names
+  WHERE digest IS NOT NULL
+  GROUP BY digest
+), dropped AS (
+  DELETE FROM receipt AS r
+  USING unnamed AS u
+  WHERE r.colony = %(colony)s AND r.digest = u.digest AND r.uses <= u.uses
+), still_named AS (
+  UPDATE receipt AS r
+  SET uses = r.uses - u.uses
+  FROM unnamed AS u
+  WHERE r.colony = %(colony)s AND r.digest = u.digest AND r.uses > u.uses
 )
 SELECT count(*) AS count
 FROM due;

@@ -19,6 +19,7 @@ from services.scheduler.domain.records import (
     Family,
     Live,
     Over,
+    Receipt,
     Submission,
 )
 from services.scheduler.domain.states import State
@@ -119,23 +120,25 @@ class Transitions:
 
         return await self._database.run(work)
 
-    async def cancel_workflow(self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime) -> Changes:
+    async def cancel_workflow(
+        self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime, receipt: Receipt | None = None
+    ) -> Changes:
         """Cancels every open process of a workflow. `allow` is asked with the initiator first.
 
         Raises:
             NotFound: no such workflow in this colony.
         """
-        return await workflows.cancel(self._database, colony, workflow_id, allow, actor, at)
+        return await workflows.cancel(self._database, colony, workflow_id, allow, actor, at, receipt)
 
     async def retry_workflow(
-        self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime
+        self, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime, receipt: Receipt | None = None
     ) -> tuple[int, Changes]:
         """Takes what failed or was cancelled back to waiting; returns how many that were. `allow` is asked as above.
 
         Raises:
             NotFound: no such workflow in this colony.
         """
-        return await workflows.retry(self._database, colony, workflow_id, allow, actor, at)
+        return await workflows.retry(self._database, colony, workflow_id, allow, actor, at, receipt)
 
     async def add_children(self, family: Family) -> Sequence[UUID]:
         """Adds processes below a running one; returns their ids, or those that its request id gave when it came first.

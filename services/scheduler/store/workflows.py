@@ -6,8 +6,9 @@ from uuid import UUID
 from servicekit.failures import FailedPrecondition
 from servicekit.postgres import Connection, Database
 from services.scheduler.domain.ports import Allow
-from services.scheduler.domain.records import Changes
+from services.scheduler.domain.records import Changes, Receipt
 from services.scheduler.domain.states import State
+from services.scheduler.store.receipts import digest_of, keep
 from services.scheduler.store.retention import depart
 from services.scheduler.store.rows import live_of
 from services.scheduler.store.sql import WORKFLOWS as SQL
@@ -18,7 +19,15 @@ LIMIT_S = 150.0
 TIMEOUT = "SET LOCAL statement_timeout = '120s'"
 
 
-async def cancel(database: Database, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime) -> Changes:
+async def cancel(
+    database: Database,
+    colony: str,
+    workflow_id: UUID,
+    allow: Allow,
+    actor: str,
+    at: datetime,
+    receipt: Receipt | None = None,
+) -> Changes:
     """Cancels every open process of a workflow. `allow` is asked with the initiator first.
 
     Raises:
@@ -28,11 +37,12 @@ async def cancel(database: Database, colony: str, workflow_id: UUID, allow: Allo
     async def work(connection: Connection) -> Changes:
         await lock_row(connection, colony, workflow_id, allow)
         await connection.execute(TIMEOUT)
-        parameters = {"workflow_id": workflow_id, "actor": actor, "at": at}
+        parameters = {"workflow_id": workflow_id, "actor": actor, "at": at, "receipt": digest_of(receipt)}
         await connection.execute(SQL["lock_open_processes"], parameters)
         rows = await (await connection.execute(SQL["cancel_workflow"], parameters)).fetchall()
         if not rows:
             return Changes()
+        await keep(connection, colony, receipt, len(rows))
         # The others were nowhere in the queue.
         running = [live_of(row) for row in rows if row["was"] == State.RUNNING]
         ready = [live_of(row) for row in rows if row["was"] == State.WAITING and row["pending_parents"] == 0]
@@ -46,7 +56,13 @@ async def cancel(database: Database, colony: str, workflow_id: UUID, allow: Allo
 
 
 async def retry(
-    database: Database, colony: str, workflow_id: UUID, allow: Allow, actor: str, at: datetime
+    database: Database,
+    colony: str,
+    workflow_id: UUID,
+    allow: Allow,
+    actor: str,
+    at: datetime,
+    receipt: Receipt | None = None,
 ) -> tuple[int, Changes]:
     """Takes what failed or was cancelled back to waiting; returns how many that were. `allow` is asked as for `cancel`.
 
@@ -57,10 +73,11 @@ async def retry(
     async def work(connection: Connection) -> tuple[int, Changes]:
         await lock_row(connection, colony, workflow_id, allow)
         await connection.execute(TIMEOUT)
-        parameters = {"workflow_id": workflow_id, "actor": actor, "at": at}
+        parameters = {"workflow_id": workflow_id, "actor": actor, "at": at, "receipt": digest_of(receipt)}
         again = await (await connection.execute(SQL["retry_failed"], parameters)).fetchall()
         if not again:
             return 0, Changes()
+        await keep(connection, colony, receipt, len(again))
         # Those that ran in spite of a failure, or are about to, wait for the retried parents again.
         rows = await (await connection.execute(SQL["count_parents"], parameters)).fetchall()
         touched = {workflow_id, *(row["process_id"] for row in again)}

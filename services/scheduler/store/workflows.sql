@@ -20,11 +20,23 @@ WITH locked AS MATERIALIZED (
   FROM process
   WHERE workflow_id = %(workflow_id)s AND state IN (1, 2)
 ), ended AS (
-  UPDATE live AS p
-  SET state = 5, ended_at = greatest(%(at)s, p.started_at)
+  UPDATE process AS p
+  SET
+    state = 5,
+    ended_at = greatest(%(at)s, p.started_at),
+    -- Of the same values as the line below.
+    chain = chain_link(
+      p.chain, greatest(%(at)s, p.started_at), l.was, 5, CASE WHEN l.was = 2 THEN p.attempt ELSE 0 END,
+      CASE WHEN l.was = 2 THEN p.executor_name ELSE '' END, %(actor)s, 'CANCELLED', CASE WHEN l.was = 2 THEN 5 ELSE 0 END, '{}',
+      %(receipt)s::bytea, p.output_receipt
+    )
   FROM locked AS l
   WHERE p.id = l.id
-  RETURNING p.*, l.was
+  RETURNING
+    p.id, p.colony, p.workflow_id, p.node_name, p.func_name, p.sequence, p.executor_type, p.executor_names, p.location, p.needs,
+    p.priority_time, p.state, p.pending_parents, p.attempt, p.retries, p.undelivered, p.max_retries, p.max_wait_ms,
+    p.max_exec_ms, p.backoff, p.backoff_until, p.executor_id, p.executor_name, p.initiator, p.ready_at, p.started_at, p.ended_at,
+    p.output_receipt, p.chain, l.was
 ), starts AS (
   DELETE FROM workflow_start
   WHERE workflow_id = %(workflow_id)s
@@ -50,14 +62,15 @@ WITH locked AS MATERIALIZED (
 ), written AS (
   INSERT INTO ledger (
     xid, colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason,
-    outcome, took_ms
+    outcome, took_ms, receipt, output_receipt, hash
   )
   SELECT
     -- As in end_processes.
     greatest(pg_current_xact_id(), (SELECT l.xid FROM ledger AS l WHERE l.process_id = ended.id ORDER BY l.id DESC LIMIT 1)),
     colony, id, workflow_id, executor_type, ended_at, was, 5, CASE WHEN was = 2 THEN attempt ELSE 0 END,
     CASE WHEN was = 2 THEN executor_name ELSE '' END, %(actor)s, 'CANCELLED', CASE WHEN was = 2 THEN 5 ELSE 0 END,
-    CASE WHEN was = 2 THEN greatest(extract(epoch FROM %(at)s - started_at) * 1000, 0)::bigint END
+    CASE WHEN was = 2 THEN greatest(extract(epoch FROM %(at)s - started_at) * 1000, 0)::bigint END,
+    %(receipt)s::bytea, output_receipt, chain
   FROM ended
 )
 SELECT *
@@ -85,21 +98,24 @@ WITH locked AS MATERIALIZED (
     output_bytes = 0,
     errors = '{}',
     executor_name = '',
-    executor_id = ''
+    executor_id = '',
+    output_receipt = NULL,
+    chain = chain_link(p.chain, %(at)s, l.was, 1, 0, '', %(actor)s, 'RETRY_REQUESTED', 0, '{}', %(receipt)s::bytea, NULL)
   FROM locked AS l
   WHERE p.id = l.id
-  RETURNING p.id, p.colony, p.workflow_id, p.executor_type, l.was
+  RETURNING p.id, p.colony, p.workflow_id, p.executor_type, p.chain, l.was
 ), counted AS (
   UPDATE workflow AS w
   SET waiting = w.waiting + w.failed + w.cancelled, failed = 0, cancelled = 0, ended_at = NULL
   WHERE w.id = %(workflow_id)s AND w.failed + w.cancelled > 0
 )
 INSERT INTO ledger (
-  xid, colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason
+  xid, colony, process_id, workflow_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, receipt,
+  hash
 )
 SELECT
   greatest(pg_current_xact_id(), (SELECT l.xid FROM ledger AS l WHERE l.process_id = again.id ORDER BY l.id DESC LIMIT 1)),
-  colony, id, workflow_id, executor_type, %(at)s, was, 1, 0, '', %(actor)s, 'RETRY_REQUESTED'
+  colony, id, workflow_id, executor_type, %(at)s, was, 1, 0, '', %(actor)s, 'RETRY_REQUESTED', %(receipt)s::bytea, chain
 FROM again
 RETURNING process_id;
 

@@ -29,6 +29,11 @@ class Refusal(Exception):
         self.message = message
         self.violations = violations
 
+    def end(self, context: grpc.ServicerContext) -> None:
+        """Ends a call so."""
+        context.set_trailing_metadata(((DETAILS_KEY, self.details()),))
+        context.abort(self.code, self.message)
+
     def details(self) -> bytes:
         """The typed details, as the services send them."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
@@ -69,14 +74,21 @@ class FakeServer(grpc.GenericRpcHandler):
             try:
                 return answer(request)
             except Refusal as refusal:
-                context.set_trailing_metadata(((DETAILS_KEY, refusal.details()),))
-                context.abort(refusal.code, refusal.message)
+                refusal.end(context)
                 raise
 
         def streamed(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            yield from answered(request, context)
+            try:
+                yield from answered(request, context)
+            except Refusal as refusal:  # in the middle of the stream
+                refusal.end(context)
 
-        is_stream = handler_call_details.method.rpartition("/")[2] in {"FollowChannel", "FollowLogs", "WatchProcesses"}
+        is_stream = handler_call_details.method.rpartition("/")[2] in {
+            "ExportAudit",
+            "FollowChannel",
+            "FollowLogs",
+            "WatchProcesses",
+        }
         make = grpc.unary_stream_rpc_method_handler if is_stream else grpc.unary_unary_rpc_method_handler
         return make(
             streamed if is_stream else answered,

@@ -107,7 +107,7 @@ def test_user_names_are_names(monkeypatch: pytest.MonkeyPatch, account: str, nam
     ("listening", "host"), [("127.0.0.1:7", "127.0.0.1"), ("0.0.0.0:7", "127.0.0.1"), ("localhost:7", "localhost")]
 )
 def test_the_address_to_connect_to(listening: str, host: str) -> None:
-    address = Address.of(SimpleNamespace(address=listening, cluster_id="c"))
+    address = Address.of(SimpleNamespace(address=listening, cluster_id="c", ca_file=""))
     assert address == Address(host, 7, "c")
 
 
@@ -127,7 +127,7 @@ class FakeControl:
     def __init__(self, port: int, folder: Path) -> None:
         self.told = threading.Event()
         self.state = SimpleNamespace(
-            address=f"127.0.0.1:{port}", cluster_id="test", data_dir=str(folder), pid=1, already_running=False
+            address=f"127.0.0.1:{port}", cluster_id="test", data_dir=str(folder), pid=1, already_running=False, ca_file=""
         )
         self.asked: list[Any] = []
         self.error = ""

@@ -133,6 +133,9 @@ def test_a_proof_travels_without_its_key(shell: Shell, server: FakeServer) -> No
     assert shell.json("colony", "add", "acme", "--owner-proof", owner)["owner"] == shell.key.identity
     assert _verified(server.requests[-1].owner, "colony_owner", "acme", "acme")
     assert shell("user", "proof", "ann", "--role", "king").exit_code == 2
+    unsignable = shell("user", "proof", "ann\nuser")
+    assert unsignable.exit_code == 2
+    assert "line feed" in unsignable.stderr
 
 
 @pytest.mark.parametrize("text", ["x", "bm9wZQ", "W10", base64.urlsafe_b64encode(b'{"public_key": 1}').decode()])

@@ -108,6 +108,32 @@ def test_keygen_writes_a_private_file_once(offline: Shell, tmp_path: Path) -> No
     assert offline.json("key", "identity", str(path))["identity"] == made.stdout.strip()
 
 
+def test_profiles_say_how_to_connect(offline: Shell, tmp_path: Path) -> None:
+    files = {name: str(tmp_path / name) for name in ("ca", "cert", "key")}
+    given = ("--ca-file", files["ca"], "--cert-file", files["cert"], "--cert-key-file", files["key"])
+    assert offline("profile", "add", "one", "--host", "h", *given).exit_code == 0
+    shown = offline.json("profile", "show", "one")
+    assert (shown["tls"], shown["ca_file"], shown["cert_file"], shown["cert_key_file"]) == (True, *files.values())
+    assert offline.json("--no-tls", "profile", "show", "one")["tls"] is False
+    assert offline("profile", "add", "two", "--host", "h", "--port", "7", "--no-tls").exit_code == 0
+    assert offline.json("profile", "show", "two")["tls"] is False
+    assert offline("profile", "add", "three", "--host", "g").exit_code == 0
+    assert "could be read on the way" in offline("profile", "show", "three").stdout.replace("\n", " ")
+    # To another server the profile's trust does not go along; what is known of that one counts.
+    assert offline.json("profile", "show", "one", "--port", "7")["tls"] is False
+    assert offline.json("profile", "show", "one", "--port", "8")["ca_file"] == ""
+    refused = offline("process", "list", "--profile", "three", "--cluster", "x", "--key-file", str(tmp_path / "none"))
+    assert refused.exit_code == 2
+
+
+def test_plaintext_to_another_machine_is_refused_as_a_usage_error(offline: Shell, tmp_path: Path) -> None:
+    key = tmp_path / "k.key"
+    offline("keygen", str(key))
+    refused = offline("colony", "list", "--host", "h.example", "--cluster", "c", "--key-file", str(key))
+    assert refused.exit_code == 2
+    assert "plaintext to h.example could be read on the way: give --ca-file" in refused.stderr
+
+
 def test_profiles(offline: Shell, tmp_path: Path) -> None:
     key = tmp_path / "k.key"
     identity = offline.json("keygen", str(key))["identity"]
@@ -129,6 +155,10 @@ def test_profiles(offline: Shell, tmp_path: Path) -> None:
         "owner_key_file": "",
         "server_owner_key_file": "",
         "default": 0,
+        "tls": None,
+        "ca_file": "",
+        "cert_file": "",
+        "cert_key_file": "",
     }
     assert offline("profile", "use", "two").exit_code == 0
     assert offline.json("profile", "show")["name"] == "two"

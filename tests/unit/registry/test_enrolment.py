@@ -13,6 +13,7 @@ from tests.contract.memory_registry import FakeAuthority, MemoryStore
 
 pytestmark = pytest.mark.asyncio
 
+SAID, ASK = b"the executor's call", b"the owner's call"
 CLAIM = Registration("worker", ("edge", "cloud"), "", b"offer")
 
 
@@ -27,7 +28,7 @@ class World:
     async def register(self, identity: str = "w", **changes: object) -> ExecutorState:
         """Registers; returns the state told."""
         claim = replace(CLAIM, **changes)  # type: ignore[arg-type]
-        return (await self.enrolment.register("acme", identity, claim)).state
+        return (await self.enrolment.register("acme", identity, claim, SAID)).state
 
     def state(self, identity: str = "w") -> ExecutorState | None:
         """The state kept."""
@@ -48,11 +49,11 @@ def world() -> World:
 
 
 async def test_the_answer_for_a_colony_that_is_not_there_is_that_for_a_new_entry(world: World) -> None:
-    nowhere = await world.enrolment.register("nowhere", "w", CLAIM)
-    here = await world.enrolment.register("acme", "w", CLAIM)
+    nowhere = await world.enrolment.register("nowhere", "w", CLAIM, SAID)
+    here = await world.enrolment.register("acme", "w", CLAIM, SAID)
     assert replace(nowhere, colony="acme") == here
     assert here.registered_at is None
-    assert await world.enrolment.register("acme", "w", CLAIM) == here
+    assert await world.enrolment.register("acme", "w", CLAIM, SAID) == here
     assert list(world.store.executors_by_key) == [("acme", "w")]
     assert world.store.executors_by_key[("acme", "w")].registered_at is not None
 
@@ -75,13 +76,13 @@ async def test_a_step_that_broke_is_finished_by_repeating_it(
 ) -> None:
     await world.register()
     if before is not ExecutorState.PENDING:
-        await getattr(world.enrolment, "approve" if before is ExecutorState.APPROVED else "reject")("acme", "w")
+        await getattr(world.enrolment, "approve" if before is ExecutorState.APPROVED else "reject")("acme", "w", ASK)
     setattr(world.authority, broken, True)
     with pytest.raises(Unavailable):
-        await getattr(world.enrolment, step)("acme", "w")
+        await getattr(world.enrolment, step)("acme", "w", ASK)
     assert world.state() is before
     setattr(world.authority, broken, False)
-    await getattr(world.enrolment, step)("acme", "w")
+    await getattr(world.enrolment, step)("acme", "w", ASK)
     world.assert_agreed(after)
 
 
@@ -90,13 +91,13 @@ async def test_an_approval_that_broke_is_undone_by_whatever_comes_instead(world:
         await world.register()
         world.authority.crash_after = True
         with pytest.raises(Unavailable):
-            await world.enrolment.approve("acme", "w")
+            await world.enrolment.approve("acme", "w", ASK)
         world.authority.crash_after = False
         assert world.authority.members == {"w": "worker"}
         if instead == "register":
             await world.register(executor_types=("gpu",))
         else:
-            await getattr(world.enrolment, instead)("acme", "w")
+            await getattr(world.enrolment, instead)("acme", "w", ASK)
         assert world.authority.members == {}, instead
         world.store.executors_by_key.clear()
 
@@ -105,7 +106,7 @@ async def test_saying_something_else_takes_the_approval_away(world: World) -> No
     await world.register()
     for change in ({"name": "other"}, {"executor_types": ("edge",)}, {"location_name": "attic"}):
         await world.register()
-        await world.enrolment.approve("acme", "w")
+        await world.enrolment.approve("acme", "w", ASK)
         assert await world.register(executor_types=("cloud", "edge")) is ExecutorState.APPROVED
         assert await world.register(capabilities=b"more") is ExecutorState.APPROVED
         assert await world.register(**change) is ExecutorState.PENDING
@@ -114,19 +115,19 @@ async def test_saying_something_else_takes_the_approval_away(world: World) -> No
 
 async def test_a_rejected_executor_stays_out_until_it_is_approved(world: World) -> None:
     await world.register()
-    await world.enrolment.reject("acme", "w")
+    await world.enrolment.reject("acme", "w", ASK)
     for change in ({}, {"name": "other"}):
         with pytest.raises(FailedPrecondition) as caught:
             await world.register(**change)
         assert caught.value.reason == "EXECUTOR_REJECTED"
     world.assert_agreed(ExecutorState.REJECTED)
-    await world.enrolment.approve("acme", "w")
+    await world.enrolment.approve("acme", "w", ASK)
     world.assert_agreed(ExecutorState.APPROVED)
 
 
 async def test_so_many_may_wait_and_no_more(world: World) -> None:
     await world.register("approved")
-    await world.enrolment.approve("acme", "approved")
+    await world.enrolment.approve("acme", "approved", ASK)
     for index in range(MAX_PENDING):
         await world.register(f"p{index}")
     for identity, change in (("late", {}), ("approved", {"name": "other"})):
@@ -135,14 +136,14 @@ async def test_so_many_may_wait_and_no_more(world: World) -> None:
         assert caught.value.reason == "TOO_MANY_PENDING"
     # Those that wait already may go on asking, and changing what they say.
     assert await world.register("p0", name="other") is ExecutorState.PENDING
-    await world.enrolment.reject("acme", "p1")
+    await world.enrolment.reject("acme", "p1", ASK)
     assert await world.register("late") is ExecutorState.PENDING
 
 
 async def test_what_is_not_registered_is_not_found(world: World) -> None:
     for step in (world.enrolment.approve, world.enrolment.reject, world.enrolment.remove):
         with pytest.raises(NotFound):
-            await step("acme", "nobody")
+            await step("acme", "nobody", ASK)
 
 
 async def test_only_the_approved_announce(world: World) -> None:
@@ -157,3 +158,13 @@ async def test_only_the_approved_announce(world: World) -> None:
         with pytest.raises(FailedPrecondition) as caught:
             await call
         assert caught.value.reason == "EXECUTOR_NOT_APPROVED"
+
+
+async def test_auth_is_told_the_calls_that_ask_for_each_step(world: World) -> None:
+    await world.register()
+    await world.enrolment.approve("acme", "w", ASK)
+    assert world.authority.calls == [ASK, SAID]
+    await world.register(name="other")
+    await world.enrolment.reject("acme", "w", ASK)
+    await world.enrolment.remove("acme", "w", ASK)
+    assert world.authority.calls == [ASK, SAID, SAID, ASK, ASK]

@@ -80,6 +80,7 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
 
     def __init__(self) -> None:
         self.port = 0
+        self.signatures = SignatureCheck()
         self.lease_ms = 60_000
         self.executor_state = registry.EXECUTOR_STATE_APPROVED
         self.announced: list[registry.Function] = []
@@ -119,7 +120,7 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        self._server = grpc.aio.server(interceptors=[SignatureCheck()])
+        self._server = grpc.aio.server(interceptors=[self.signatures])
         add_SchedulerServiceServicer_to_server(self, self._server)
         add_RegistryServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
@@ -133,6 +134,10 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
     def refuse(self, method: str, code: grpc.StatusCode, reason: str = "TEST", times: int = 1, **more: Any) -> None:
         """Lets the next calls of a method fail."""
         self._refusals[method].extend([refusal(code, reason, **more)] * times)
+
+    def refuse_by(self, method: str, abort: Callable[[Any], Awaitable[None]]) -> None:
+        """Lets the next call of a method fail in a way of its own."""
+        self._refusals[method].append(abort)
 
     async def give(self, func_name: str, *, inputs: tuple[Any, ...] = (), process_id: str = "", **fields: Any) -> str:
         """Puts a process into the queue."""

@@ -94,15 +94,31 @@ async def test_a_copy_is_good_for_ever_while_the_push_is_live(world: World) -> N
         assert world.source.fetches == 1
 
 
-async def test_absence_is_kept_too_and_a_change_ends_it(world: World) -> None:
+async def test_absence_is_not_kept_for_it_may_be_over_before_a_change_comes(world: World) -> None:
     with world.running():
         await world.source.push(SYNCED)
-        for _ in range(3):
-            assert await world.directory.get("acme", "b") is None
-        assert world.source.fetches == 1
+        assert await world.directory.get("acme", "b") is None
+        assert world.directory.kept("acme", "b") is None
         world.source.records["acme", "b"] = "bob"
-        await world.source.push(Change("acme", "b"))
         assert await world.directory.get("acme", "b") == "bob"
+        assert world.directory.kept("acme", "b") == "bob"
+
+
+async def test_a_record_that_ends_is_none_from_that_moment_on_without_any_change(world: World) -> None:
+    end_ns = world.clock.now_ns() + 60_000_000_000
+    directory: Directory[str] = Directory(world.source, world.clock, lambda _: end_ns)
+    task = asyncio.create_task(directory.run())
+    try:
+        await world.source.push(SYNCED)
+        assert await directory.get("acme", "a") == "alice"
+        world.clock.advance(seconds=60, ns=-1)
+        assert await directory.get("acme", "a") == "alice"
+        assert world.source.fetches == 1
+        world.clock.advance(ns=1)
+        assert directory.kept("acme", "a") is None
+        assert await directory.get("acme", "a") is None
+    finally:
+        task.cancel()
 
 
 async def test_a_change_drops_that_copy_and_no_other(world: World) -> None:

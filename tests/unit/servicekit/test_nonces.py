@@ -5,13 +5,17 @@ from typing import Any
 import pytest
 
 from servicekit import redis as servicekit_redis
+from servicekit.clock import SystemClock
 from servicekit.failures import Unavailable
-from servicekit.nonces import REMEMBERED_MS, RedisNonces
+from servicekit.limits import Bucket, Rate
+from servicekit.nonces import RedisNonces
 from servicekit.redis import Client
+from tests.harness.nonces import LET_IN, OTHER, REPLAYED, prefix_of, reason, signed
 
 pytestmark = pytest.mark.asyncio
 
-ME, OTHER = "11" * 32, "22" * 32
+# A token a minute: none comes back while the test runs.
+ONE = Bucket("identity", "me", Rate(1 / 60, 1))
 
 
 def repeated(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -33,25 +37,31 @@ async def test_a_claim_that_the_client_library_repeats_is_no_replay_and_another_
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, repeating = servicekit_redis.connect(redis_url), servicekit_redis.connect(redis_url)
+    nonces, nonces_repeating = RedisNonces(client, SystemClock()), RedisNonces(repeating, SystemClock())
+    prefix = await prefix_of(nonces)
     sent = repeated(repeating, monkeypatch)
-    assert await RedisNonces(repeating).claim(ME, "nonce")
-    assert sent == ["SET", "SET"]
-    assert not await RedisNonces(client).claim(ME, "nonce")
-    assert not await RedisNonces(repeating).claim(ME, "nonce"), "a replay, though its claim is repeated too"
-    assert await RedisNonces(client).claim(OTHER, "nonce")
-    assert await RedisNonces(client).claim(ME, "another")
+    mine = signed(prefix=prefix)
+    # The second time finds its own claim, and takes no second token.
+    assert await reason(nonces_repeating, mine, [ONE]) == LET_IN
+    assert sent == ["EVALSHA", "EVALSHA"]
+    assert await reason(nonces, mine) == REPLAYED
+    assert await reason(nonces_repeating, mine) == REPLAYED, "a replay, though its claim is repeated too"
+    assert await reason(nonces, signed(key=OTHER, nonce=mine.nonce)) == LET_IN
+    assert await reason(nonces, signed(prefix=prefix)) == LET_IN
     await client.aclose()
     await repeating.aclose()
 
 
 async def test_a_claim_is_kept_as_long_as_a_signature_is_fresh_and_not_lengthened_by_replays(redis_url: str) -> None:
     client = servicekit_redis.connect(redis_url)
-    nonces = RedisNonces(client)
-    assert await nonces.claim(ME, "nonce")
-    (key,) = [key async for key in client.scan_iter(match="*nonce*")]
-    assert 120_000 < await client.pttl(key) <= REMEMBERED_MS
+    nonces = RedisNonces(client, SystemClock())
+    mine = signed(prefix=await prefix_of(nonces))
+    assert await reason(nonces, mine) == LET_IN
+    (key,) = [key async for key in client.scan_iter(match=f"*{mine.nonce}*")]
+    # A minute ahead and a minute after, and what clocks may differ by.
+    assert 129_000 < await client.pttl(key) <= 130_000
     await client.pexpire(key, 60_000)
-    assert not await nonces.claim(ME, "nonce")
+    assert await reason(nonces, mine) == REPLAYED
     assert await client.pttl(key) <= 60_000
     await client.aclose()
 
@@ -59,5 +69,5 @@ async def test_a_claim_is_kept_as_long_as_a_signature_is_fresh_and_not_lengthene
 async def test_without_redis_nothing_is_claimed(unused_tcp_port: int) -> None:
     gone = servicekit_redis.connect(f"redis://127.0.0.1:{unused_tcp_port}")
     with pytest.raises(Unavailable):
-        await RedisNonces(gone).claim(ME, "nonce")
+        await RedisNonces(gone, SystemClock()).claim(signed(), [])
     await gone.aclose()

@@ -1,7 +1,7 @@
 """The call pipeline over a small server: nonces that cannot be claimed, and how a call is told of."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -21,12 +21,14 @@ from colonies.signing import Signer, SigningChannel
 from servicekit import logs, metrics, pipeline
 from servicekit.caller import Caller, Member, Role
 from servicekit.changes import Event
-from servicekit.clock import SystemClock
+from servicekit.clock import NS_PER_MS, ManualClock, SystemClock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
-from servicekit.failures import NotFound, Unavailable
-from servicekit.pipeline import CallPipeline, Gate, Handlers, Identities
+from servicekit.failures import NotFound, Unauthenticated, Unavailable
+from servicekit.limits import Bucket, Limits
+from servicekit.pipeline import CallPipeline, Gate, Handlers
 from servicekit.policy import Policy
+from servicekit.signature import Signed
 
 pytestmark = pytest.mark.asyncio
 
@@ -35,6 +37,7 @@ SERVICE = "/colonies.scheduler.v1.SchedulerService"
 SUBMIT = pb.SubmitProcessesRequest(colony_name="acme", request_id="r")
 GET = pb.GetProcessRequest(colony_name="acme")
 CLOSE = pb.CloseProcessesRequest(colony_name="acme")
+CANCEL = pb.CancelProcessRequest(colony_name="acme")
 log = structlog.get_logger()
 
 
@@ -55,16 +58,19 @@ class Nonces:
     def __init__(self) -> None:
         self.away = False
         self.silent = False
+        # What happens while a claim is under way.
+        self.meanwhile: Callable[[], None] = lambda: None
         self._claimed: set[tuple[str, str]] = set()
 
-    async def claim(self, identity: str, nonce: str) -> bool:
+    async def claim(self, call: Signed, buckets: Sequence[Bucket]) -> None:
         if self.silent:
             await asyncio.Event().wait()
         if self.away:
             raise Unavailable("away", reason="QUEUE_UNAVAILABLE")
-        first = (identity, nonce) not in self._claimed
-        self._claimed.add((identity, nonce))
-        return first
+        self.meanwhile()
+        if (call.key, call.nonce) in self._claimed:
+            raise Unauthenticated("again", reason="SIGNATURE_REPLAYED")
+        self._claimed.add((call.key, call.nonce))
 
 
 class Servicer(SchedulerServiceServicer):
@@ -90,19 +96,21 @@ class World:
 
     def __init__(self) -> None:
         self.nonces = Nonces()
+        self.clock = ManualClock()
         gate = Gate(
             audience="test",
-            clock=SystemClock(),
+            clock=self.clock,
             nonces=self.nonces,
             members=Directory(Everyone(), SystemClock()),
-            identities=Identities("0" * 64, {}),
+            principals=frozenset(),
             policy=Policy.load(),
+            limits=Limits(),
         )
         self.server = grpc.aio.server(interceptors=[CallPipeline(gate, Drain())])
         add_SchedulerServiceServicer_to_server(Servicer(), Handlers(self.server))  # type: ignore[abstract, arg-type]
         port = self.server.add_insecure_port("127.0.0.1:0")
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-        self.signer = Signer(KEY, "test")
+        self.signer = Signer(KEY, "test", lambda: self.clock.now_ns() // NS_PER_MS)
         self.stub = SchedulerServiceStub(SigningChannel(self.channel, self.signer))
 
 
@@ -151,7 +159,9 @@ async def test_without_nonces_only_what_is_safe_to_repeat_goes_on(world: World) 
     world.nonces.away = True
     assert await reason_of(world.stub.SubmitProcesses(SUBMIT)) == ""
     assert await reason_of(world.stub.GetProcess(GET)) == "QUEUE_UNAVAILABLE"
-    assert await reason_of(world.stub.CloseProcesses(CLOSE)) == "QUEUE_UNAVAILABLE"
+    assert await reason_of(world.stub.CancelProcess(CANCEL)) == "QUEUE_UNAVAILABLE"
+    # Who may not call hears so without a claim.
+    assert await reason_of(world.stub.CloseProcesses(CLOSE)) == "ROLE_NOT_ALLOWED"
     assert count(metrics.UNCLAIMED, method=f"{SERVICE}/SubmitProcesses") == before + 1
     unsigned = SchedulerServiceStub(world.channel)
     assert await reason_of(unsigned.SubmitProcesses(SUBMIT)) == "SIGNATURE_MISSING"
@@ -173,6 +183,15 @@ async def test_a_replay_that_is_known_is_refused_of_every_method(world: World) -
         call: Any = world.channel.unary_unary(f"{SERVICE}/{method}")
         assert await reason_of(call(body, metadata=headers)) == ""
         assert await reason_of(call(body, metadata=headers)) == "SIGNATURE_REPLAYED"
+
+
+async def test_a_claim_that_takes_until_the_signature_is_stale_is_too_late(world: World) -> None:
+    """By then the claim of an earlier copy may have been forgotten."""
+    world.nonces.meanwhile = lambda: world.clock.advance(seconds=60)
+    assert await reason_of(world.stub.SubmitProcesses(SUBMIT)) == ""
+    world.nonces.meanwhile = lambda: world.clock.advance(seconds=60.001)
+    for call in (world.stub.SubmitProcesses(SUBMIT), world.stub.GetProcess(GET)):
+        assert await reason_of(call) == "SIGNATURE_STALE"
 
 
 async def test_every_line_of_a_call_names_it(world: World, lines: list[Any]) -> None:
@@ -210,3 +229,16 @@ async def test_an_unknown_method_is_unimplemented(world: World) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_an_entry_that_comes_twice_over_the_wire_is_malformed(world: World) -> None:
+    body = GET.SerializeToString()
+    call: Any = world.channel.unary_unary(f"{SERVICE}/GetProcess")
+    for name in ("colonies-public-key", "colonies-time", "colonies-nonce", "colonies-signature"):
+        headers = world.signer.headers(f"{SERVICE}/GetProcess", body)
+        twice = grpc.aio.Metadata(*headers, (name, dict(headers)[name]))
+        assert await reason_of(call(body, metadata=twice)) == "SIGNATURE_MALFORMED"
+        binary = grpc.aio.Metadata(*headers, (f"{name}-bin", b"\x00"), (f"{name}-bin", b"\x01"))
+        assert await reason_of(call(body, metadata=binary)) == "SIGNATURE_MALFORMED"
+        others = grpc.aio.Metadata(*headers, ("other", "1"), ("other", "2"), ("other-bin", b"1"), ("other-bin", b"2"))
+        assert await reason_of(call(body, metadata=others)) == ""

@@ -1,120 +1,83 @@
-"""The signing scheme, held against protos/vectors: what the SDK signs, and what the services accept and refuse."""
+"""The signing scheme, held against protos/vectors: what the SDK signs, and what the services accept and refuse.
 
-import importlib.util
+tests/conformance/signatures asks the same of every language; here each vector is a test of its own.
+"""
+
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from colonies.keys import PrivateKey
-from colonies.signing import Signer, call_text, join_text
-from servicekit.failures import InvalidArgument, Unauthenticated
-from servicekit.signature import Join, check_call, check_join
+from colonies.errors import NotSignableError
+from colonies.signing import KEY_HEADER, NONCE_HEADER, SIGNATURE_HEADER, call_text
+from tests.conformance.signatures.conformance import Case, cases
+from tests.conformance.signatures.runner import ANSWERS
 
 VECTORS = Path(__file__).resolve().parents[3] / "protos" / "vectors"
+CALLS: dict[str, Any] = {
+    vector["name"]: vector for vector in json.loads((VECTORS / "call_vectors.json").read_text(encoding="ascii"))["vectors"]
+}
+SPECIFICATION = (VECTORS / "README.md").read_text(encoding="utf-8")
 
 
-def vectors(file: str) -> list[Any]:
-    """The vectors of one file, each a test of its own."""
-    document = json.loads((VECTORS / file).read_text(encoding="ascii"))
-    return [pytest.param(vector, id=vector["name"]) for vector in document["vectors"]]
-
-
-CALLS = vectors("call_vectors.json")
-JOINS = vectors("join_vectors.json")
-
-
-@pytest.mark.parametrize("vector", CALLS)
-def test_the_sdk_signs_calls_as_the_vectors_say(vector: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    client = vector["client"]
-    body = bytes.fromhex(client["body_hex"])
-    text = call_text(
-        method=client["method"],
-        audience=client["audience"],
-        time_ms=client["time_ms"],
-        nonce=client["nonce"],
-        body=body,
-    )
-    assert text.decode() == client["text"]
-    monkeypatch.setattr("colonies.signing.os.urandom", lambda _count: bytes.fromhex(client["nonce"]))
-    key = PrivateKey.from_hex(client["test_private_key"])
-    signer = Signer(key, client["audience"], clock_ms=lambda: client["time_ms"])
-    assert dict(signer.headers(client["method"], body)) == client["headers"]
-
-
-@pytest.mark.parametrize("vector", CALLS)
-def test_services_check_calls_as_the_vectors_say(vector: dict[str, Any]) -> None:
-    server, expected = vector["server"], vector["expected"]
-
-    def check() -> str:
-        return check_call(
-            server["headers"],
-            method=server["method"],
-            audience=server["audience"],
-            body=bytes.fromhex(server["body_hex"]),
-            now_ms=server["now_ms"],
-        ).key
-
-    if "identity" in expected:
-        assert check() == expected["identity"]
+@pytest.mark.parametrize("case", [pytest.param(case, id=str(case)) for case in cases()])
+def test_a_vector(case: Case) -> None:
+    if "refused" in case.expected:
+        with pytest.raises(NotSignableError, match="line feed"):
+            ANSWERS[case.ask](case.given)
         return
-    with pytest.raises(Unauthenticated) as caught:
-        check()
-    assert caught.value.reason == expected["error"]
-
-
-@pytest.mark.parametrize("vector", JOINS)
-def test_the_sdk_signs_joins_as_the_vectors_say(vector: dict[str, Any]) -> None:
-    client = vector["client"]
-    text = join_text(
-        audience=client["audience"],
-        colony=client["colony"],
-        role=client["role"],
-        name=client["name"],
-        time_ms=client["time_ms"],
-    )
-    key = PrivateKey.from_hex(client["test_private_key"])
-    assert key.public_key.hex() == client["public_key_hex"]
-    assert key.sign(client["text"].encode()).hex() == client["signature_hex"]
-    # One vector is signed under another prefix on purpose; the SDK never does that.
-    assert (text.decode() == client["text"]) == (vector["name"] != "under_the_prefix_of_calls")
-
-
-@pytest.mark.parametrize("vector", JOINS)
-def test_services_check_joins_as_the_vectors_say(vector: dict[str, Any]) -> None:
-    server, expected = vector["server"], vector["expected"]
-
-    def check() -> str:
-        return check_join(
-            Join(server["audience"], server["colony"], server["role"], server["name"]),
-            field="proof",
-            public_key=bytes.fromhex(server["public_key_hex"]),
-            signature=bytes.fromhex(server["signature_hex"]),
-            time_ms=server["time_ms"],
-            now_ms=server["now_ms"],
-        )
-
-    if "identity" in expected:
-        assert check() == expected["identity"]
-        return
-    with pytest.raises(InvalidArgument) as caught:
-        check()
-    assert [violation.field for violation in caught.value.violations] == [f"proof.{expected['error_field']}"]
+    assert ANSWERS[case.ask](case.given) == case.expected
 
 
 def test_the_committed_vectors_are_those_of_the_script() -> None:
-    spec = importlib.util.spec_from_file_location("vector_generator", VECTORS / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
-    for file, content in generator.documents().items():
-        assert (VECTORS / file).read_text(encoding="ascii") == content, f"run protos/vectors/generate.py: {file} differs"
+    check = [sys.executable, "-B", str(VECTORS / "generate.py"), "--check"]
+    run = subprocess.run(check, capture_output=True, text=True, timeout=100, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_the_script_takes_nothing_from_what_it_is_held_against() -> None:
+    for file in VECTORS.glob("*.py"):
+        imported = re.findall(r"^(?:from|import) (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not {"colonies", "servicekit", "services"} & set(imported), file.name
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name.startswith("key_of_small_order_")] + ["r_of_small_order"])
+def test_the_library_alone_would_let_it_in(name: str) -> None:
+    """So these vectors try the scheme's own rules, and not the library."""
+    server = CALLS[name]["server"]
+    headers = dict(server["metadata"])
+    body = bytes.fromhex(server["body_hex"])
+    text = call_text(
+        method=server["method"],
+        audience=server["audience"],
+        time_ms=server["now_ms"],
+        nonce=headers[NONCE_HEADER],
+        body=body,
+    )
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(headers[KEY_HEADER]))
+    key.verify(bytes.fromhex(headers[SIGNATURE_HEADER]), text)
+
+
+def test_every_encoding_of_a_small_order_is_a_vector() -> None:
+    """Eight points, of which four have more than one."""
+    keys = {dict(CALLS[name]["server"]["metadata"])[KEY_HEADER] for name in CALLS if name.startswith("key_of_small_order_")}
+    assert len(keys) == 14
 
 
 def test_the_specification_shows_the_first_vector() -> None:
-    text = (VECTORS / "README.md").read_text(encoding="utf-8")
-    first = CALLS[0].values[0]["client"]
-    shown = [*first["text"].splitlines(), *first["headers"].values(), first["body_hex"], first["test_private_key"]]
-    assert [value for value in shown if value not in text] == []
+    first = CALLS["a_call"]["client"]
+    sent = [value for _name, value in first["metadata"]]
+    shown = [*first["text"].splitlines(), *sent, first["body_hex"], first["test_private_key"], first["digest"]]
+    assert [value for value in shown if value not in SPECIFICATION] == []
+
+
+def test_the_specification_has_every_reason_and_field() -> None:
+    expected = [case.expected for case in cases() if case.direction == "check"]
+    words = {answer.get("error") or answer.get("error_field") for answer in expected} - {None}
+    assert words == {"SIGNATURE_MISSING", "SIGNATURE_MALFORMED", "SIGNATURE_STALE", "SIGNATURE_INVALID", "time_ms", "signature"}
+    assert [word for word in words if f"`{word}`" not in SPECIFICATION] == []

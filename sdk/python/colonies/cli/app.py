@@ -1,5 +1,6 @@
 """The root of the command line: global options, and the table of commands."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -25,6 +26,7 @@ class Root(LazyGroup):
         "down": Entry("colonies.cli.stack", "down_app", _SERVER, "Stop it; its data stays."),
         "status": Entry("colonies.cli.stack", "status_app", _SERVER, "What runs here, and which server is being used."),
         "demo": Entry("colonies.cli.demo.command", "app", _SERVER, "Run the example of the Colonies paper, live."),
+        "certificates": Entry("colonies.cli.certificates", "app", _SERVER, "TLS certificates of the server on this machine."),
         "submit": Entry("colonies.cli.submit", "submit_app", _WORK, "Submit a function call."),
         "exec": Entry("colonies.cli.submit", "exec_app", _WORK, "Submit a function call, wait, print what it returns."),
         "watch": Entry("colonies.cli.watch", "app", _WORK, "Follow the states of a process, a workflow or the colony live."),
@@ -34,6 +36,7 @@ class Root(LazyGroup):
         "log": Entry("colonies.cli.log", "app", _WORK, "Read and follow logs."),
         "channel": Entry("colonies.cli.channel", "app", _WORK, "Send and follow the messages of a running process."),
         "cron": Entry("colonies.cli.cron", "app", _WORK, "Workflows that are submitted again and again."),
+        "audit": Entry("colonies.cli.audit", "app", _WORK, "Export signed records of what was done, and check them offline."),
         "colony": Entry("colonies.cli.colony", "app", _COLONY, "Add, remove and list colonies (server owner)."),
         "user": Entry("colonies.cli.user", "app", _COLONY, "Add, remove and list users (colony owner)."),
         "executor": Entry("colonies.cli.executor", "app", _COLONY, "List, approve, reject and remove executors."),
@@ -41,7 +44,7 @@ class Root(LazyGroup):
         "location": Entry("colonies.cli.location", "app", _COLONY, "Named sites of executors."),
         "profile": Entry("colonies.cli.profiles", "app", _SETUP, "Which server, colony and keys to use."),
         "keygen": Entry("colonies.cli.keygen", "keygen_app", _SETUP, "Make a private key."),
-        "key": Entry("colonies.cli.keygen", "key_app", _SETUP, "Look at a private key."),
+        "key": Entry("colonies.cli.keygen", "key_app", _SETUP, "Look at a private key; put a new one in its place."),
         "version": Entry("colonies.cli.version", "app", _SETUP, "The version of this program."),
     }
 
@@ -69,6 +72,10 @@ def root(
         str | None, typer.Option(help="The cluster id, which signatures name; `colonies status` tells it.")
     ] = None,
     key_file: Annotated[Path | None, typer.Option(help="The private key to sign with, in place of the profile's.")] = None,
+    tls: Annotated[bool | None, typer.Option("--tls/--no-tls", help="TLS, or plaintext, whatever the profile says.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Certificates (PEM) to trust; implies TLS.")] = None,
+    cert_file: Annotated[Path | None, typer.Option(help="Your certificate, for a server that asks for one.")] = None,
+    cert_key_file: Annotated[Path | None, typer.Option(help="The certificate's private key.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one a line for streams.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where in the program an error arose.")] = False,
 ) -> None:
@@ -80,6 +87,10 @@ def root(
         colony=colony,
         cluster=cluster,
         key_file=key_file,
+        tls=tls,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        cert_key_file=cert_key_file,
         as_json=as_json,
         debug=debug,
     )
@@ -89,6 +100,8 @@ def root(
 
 def run() -> None:
     """Runs the command line of this process, and ends it."""
+    # A connection that is refused is reported once, in words of ours. Read when gRPC is loaded, which is later.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A locale that cannot show a character gets its code, and the user the rest of the line.

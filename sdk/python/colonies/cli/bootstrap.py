@@ -12,6 +12,7 @@ from colonies.client import AsyncClient
 from colonies.errors import AlreadyExistsError
 from colonies.keys import PrivateKey
 from colonies.profile import Profile, save_profile
+from colonies.tls import Tls
 
 LOCAL_PROFILE = "local"
 DEV_COLONY = "dev"
@@ -24,21 +25,27 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}  # noqa: S104 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a stack listens, and the cluster id that signatures for it name."""
+    """Where a stack listens, the cluster id that signatures for it name, and whom to trust if it speaks TLS."""
 
     host: str
     port: int
     cluster: str
+    ca_file: str = ""
 
     @classmethod
     def of(cls, state: Any) -> "Address":
         """That of a deploy.local.state.StackState."""
         host, _, port = state.address.rpartition(":")
-        return cls(host=_WILDCARDS.get(host, host), port=int(port), cluster=state.cluster_id)
+        return cls(host=_WILDCARDS.get(host, host), port=int(port), cluster=state.cluster_id, ca_file=state.ca_file)
+
+    @property
+    def tls(self) -> Tls | bool:
+        """How clients are to connect."""
+        return Tls(self.ca_file) if self.ca_file else False
 
     def client(self, colony: str, key: PrivateKey) -> AsyncClient:
         """A client that gives the stack a moment: right after its start, services still learn of each other."""
-        return AsyncClient(self.host, self.port, colony, key, self.cluster, retry_for=READY_SECONDS)
+        return AsyncClient(self.host, self.port, colony, key, self.cluster, retry_for=READY_SECONDS, tls=self.tls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,8 @@ def save_colony_profile(name: str, colony: str, address: Address, files: KeyFile
         key_file=str(files.user),
         owner_key_file=str(files.colony_owner),
         server_owner_key_file=str(files.server_owner),
+        tls=bool(address.ca_file),
+        ca_file=address.ca_file,
     )
     save_profile(profile, make_default=make_default)
 

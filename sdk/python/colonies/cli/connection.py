@@ -109,10 +109,26 @@ def settled(options: Options) -> Profile:
         # Another address is another server, until a profile says what it is called.
         cluster=options.cluster or ("" if moved else profile.cluster),
     )
+    if moved:
+        # And whom to trust there.
+        profile = profile.with_transport_of_address()
+    if given := tls_options(options):
+        profile = replace(profile, **given)
     if options.key_file is not None:
         path = str(options.key_file)
         profile = replace(profile, key=None, key_file=path, owner_key_file=path, server_owner_key_file=path)
     return profile
+
+
+def tls_options(options: Options) -> dict[str, Any]:
+    """What the command line says of TLS, as fields of a profile."""
+    files = {"ca_file": options.ca_file, "cert_file": options.cert_file, "cert_key_file": options.cert_key_file}
+    given: dict[str, Any] = {name: str(path.expanduser().absolute()) for name, path in files.items() if path is not None}
+    if options.tls is not None:
+        given["tls"] = options.tls
+    elif given:
+        given["tls"] = True
+    return given
 
 
 def key_for(profile: Profile, role: Role) -> PrivateKey:
@@ -145,5 +161,8 @@ async def connected(options: Options, role: Role = Role.MEMBER) -> AsyncIterator
     profile = settled(options)
     cluster = profile.cluster or cluster_for(profile.host, profile.port)
     key = key_for(profile, role)
-    async with AsyncClient(profile.host, profile.port, profile.colony, key, cluster, retry_for=RETRY_SECONDS) as client:
+    tls = profile.transport() or False
+    async with AsyncClient(
+        profile.host, profile.port, profile.colony, key, cluster, retry_for=RETRY_SECONDS, tls=tls
+    ) as client:
         yield Connection(client=client, profile=profile)

@@ -4,8 +4,10 @@ import grpc
 
 from colonies.cli.failure import CliError, ExitCode
 from colonies.errors import (
+    CertificateFileError,
     ColoniesError,
     KeyFileError,
+    NotSignableError,
     ProcessFailedError,
     ProfileError,
     RpcError,
@@ -27,6 +29,8 @@ _BY_STATUS: dict[grpc.StatusCode, ExitCode] = {
 
 _BY_TYPE: tuple[tuple[type[ColoniesError], ExitCode], ...] = (
     (KeyFileError, ExitCode.USAGE),
+    (CertificateFileError, ExitCode.USAGE),
+    (NotSignableError, ExitCode.USAGE),
     (ProfileError, ExitCode.USAGE),
     (ValueEncodingError, ExitCode.USAGE),
     (WorkflowError, ExitCode.USAGE),

@@ -1,4 +1,4 @@
-"""`colonies keygen` and `colonies key`: private keys; no server is needed."""
+"""`colonies keygen` and `colonies key`: private keys. Only to rotate one a server is needed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +8,15 @@ import typer
 from colonies.cli.failure import CliError, ExitCode
 from colonies.cli.options import group, options_of, single
 from colonies.cli.output import print_json, say
+from colonies.cli.rotate import rotate
 from colonies.keys import PrivateKey
 
 keygen_app = single("keygen")
 key_app = group("key", "Private keys. They never leave the machine of their owner; servers know identities only.")
 
 DEFAULT_KEY_FILE = Path("colonies.key")
+
+key_app.command("rotate")(rotate)
 
 
 @keygen_app.command("keygen")

@@ -20,10 +20,15 @@ from typer.main import get_command
 
 from colonies.cli.failure import EXIT_CODES_HELP, CliError, ExitCode, one_line, visible
 
-GLOBAL_FLAGS = frozenset({"--json", "--debug"})
-GLOBAL_VALUES = frozenset({"--profile", "--host", "--port", "--colony", "--cluster", "--key-file"})
+GLOBAL_FLAGS = frozenset({"--json", "--debug", "--tls", "--no-tls"})
+GLOBAL_VALUES = frozenset(
+    {
+        *("--profile", "--host", "--port", "--colony", "--cluster", "--key-file"),
+        *("--ca-file", "--cert-file", "--cert-key-file"),
+    }
+)
 OWN_OPTIONS: Mapping[str, frozenset[str]] = {
-    "up": frozenset({"--host", "--port"}),
+    "up": frozenset({"--host", "--port", "--tls", "--no-tls"}),
     "demo": frozenset({"--host", "--port"}),
 }
 """Commands for which a global option's name means something of their own, when it stands after the command."""
@@ -50,7 +55,7 @@ def hoisted(args: Sequence[str]) -> list[str]:
             rest += [word, *pending]
             break
         name, equals, _ = word.partition("=")
-        if word in GLOBAL_FLAGS:
+        if word in GLOBAL_FLAGS - own:
             front.append(word)
         elif name in GLOBAL_VALUES - own:
             front.append(word)

@@ -6,6 +6,7 @@ The SDK imports nothing of the server: the module is looked up when it is needed
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ class LocalStack:
         """What runs: a deploy.local.state.StackStatus."""
         with self._errors():
             return self._control.status(self.data_dir)
+
+    def renew_certificates(self) -> None:
+        """Gives the stack new certificates."""
+        with self._errors():
+            self._control.renew_certificates(self.data_dir)
+
+    def certificate_expiries(self) -> dict[str, datetime]:
+        """When its certificates expire, by name."""
+        with self._errors():
+            return dict(self._control.certificate_expiries(self.data_dir))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -17,6 +17,10 @@ class Options:
     colony: str | None = None
     cluster: str | None = None
     key_file: Path | None = None
+    tls: bool | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    cert_key_file: Path | None = None
     as_json: bool = False
     debug: bool = False
 

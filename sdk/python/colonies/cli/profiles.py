@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from colonies.cli.connection import settled
+from colonies.cli.connection import settled, tls_options
 from colonies.cli.failure import CliError, ExitCode
 from colonies.cli.options import Options, group, options_of
 from colonies.cli.output import print_fields, print_json, print_table, say
@@ -57,7 +57,11 @@ def add(
     server_owner_key_file: Annotated[Path | None, typer.Option(help="The server owner's key file, if you have it.")] = None,
     default: Annotated[bool, typer.Option(help="Make it the default profile.")] = True,
 ) -> None:
-    """Add a profile, or change one, with what --host, --port, --colony, --cluster and --key-file say."""
+    """Add a profile, or change one, with what --host, --port, --colony, --cluster, --key-file and the TLS options say.
+
+    TLS: --ca-file FILE to trust a private authority, --tls to trust the public ones; --no-tls for plaintext, which another
+    machine is only spoken to in when this says so.
+    """
     options = options_of(ctx)
     before = load_profiles().get(name, Profile(name=name))
     given: dict[str, Any] = {
@@ -68,6 +72,7 @@ def add(
         "key_file": _absolute(options.key_file),
         "owner_key_file": _absolute(owner_key_file),
         "server_owner_key_file": _absolute(server_owner_key_file),
+        **tls_options(options),
     }
     profile = replace(before, **{key: value for key, value in given.items() if value is not None})
     save_profile(profile, make_default=default)
@@ -97,6 +102,10 @@ def _document(profile: Profile) -> dict[str, Any]:
         "key_file": profile.key_file,
         "owner_key_file": profile.owner_key_file,
         "server_owner_key_file": profile.server_owner_key_file,
+        "tls": profile.tls,
+        "ca_file": profile.ca_file,
+        "cert_file": profile.cert_file,
+        "cert_key_file": profile.cert_key_file,
     }
 
 
@@ -116,8 +125,20 @@ def _show(options: Options, profile: Profile, remark: str) -> None:
             ("Identity", _identity(profile)),
             ("Colony owner's key", profile.owner_key_file),
             ("Server owner's key", profile.server_owner_key_file),
+            ("TLS", _transport(profile)),
+            ("Certificate", profile.cert_file),
         ]
     )
+
+
+def _transport(profile: Profile) -> str:
+    try:
+        tls = profile.transport()
+    except ColoniesError as error:
+        return f"({error})"
+    if tls is None:
+        return "off"
+    return f"on, trusting {tls.ca_file or 'public authorities'}"
 
 
 def _identity(profile: Profile) -> str:

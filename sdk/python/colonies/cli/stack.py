@@ -37,6 +37,13 @@ def up(
     postgres_url: Annotated[str | None, typer.Option(help="A Postgres to use in place of the embedded one.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="A Redis or Valkey to use in place of the embedded one.")] = None,
     scheduler_replicas: Annotated[int, typer.Option(min=1, max=64, help="Processes of the scheduler service.")] = 1,
+    tls: Annotated[
+        bool | None,
+        typer.Option("--tls/--no-tls", help="Speak TLS, with certificates of the server's own. Default: as the last time."),
+    ] = None,
+    allow_plaintext: Annotated[
+        bool, typer.Option("--allow-plaintext", help="Without TLS, take clients of other machines all the same.")
+    ] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay until interrupted; the stack ends with this command.")
     ] = False,
@@ -52,6 +59,8 @@ def up(
         "port": port or options.port,
         "postgres_url": postgres_url,
         "redis_url": redis_url,
+        "tls": options.tls if tls is None else tls,
+        "allow_plaintext": allow_plaintext,
         "replicas": {"scheduler": scheduler_replicas} if scheduler_replicas > 1 else None,
     }
     if foreground:
@@ -96,7 +105,7 @@ def _tell_up(options: Options, state: Any) -> None:
         print_json(_state_document(state))
         return
     say(
-        f"\nThe server is up at {state.address}; its data is in {state.data_dir}.\n"
+        f"\nThe server is up at {state.address}{' with TLS' if state.ca_file else ''}; its data is in {state.data_dir}.\n"
         f'The profile "{bootstrap.LOCAL_PROFILE}" (colony "{bootstrap.DEV_COLONY}") is saved and is the default.\n\n'
         "What to do next:\n"
         "  colonies demo                 see the example of the Colonies paper run\n"
@@ -114,6 +123,7 @@ def _state_document(state: Any) -> dict[str, Any]:
         "data_dir": state.data_dir,
         "pid": state.pid,
         "already_running": state.already_running,
+        "tls": bool(state.ca_file),
         "profile": bootstrap.LOCAL_PROFILE,
         "colony": bootstrap.DEV_COLONY,
     }
@@ -183,7 +193,9 @@ def _local_document(local: Any) -> dict[str, Any] | None:
         "address": local.state.address,
         "cluster": local.state.cluster_id,
         "data_dir": local.state.data_dir,
+        "tls": bool(local.state.ca_file),
         "pid": local.state.pid,
+        "identities": local.state.identities,
         "processes": [
             {
                 "name": each.name,
@@ -213,3 +225,5 @@ def _show_local(local: Any) -> None:
         for each in local.processes
     ]
     print_table(("Process", "State", "Pid", "Port", "Restarts"), rows, title=f"Stack in {local.state.data_dir}")
+    trusting = f"on; clients trust {local.state.ca_file}" if local.state.ca_file else "off"
+    print_fields([("TLS", trusting)])

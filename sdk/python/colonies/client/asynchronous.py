@@ -1,14 +1,18 @@
 """The async client: every group of methods in one class."""
 
+from colonies.client.audit import AuditCalls
 from colonies.client.channels import ChannelCalls
 from colonies.client.controls import ControlCalls
 from colonies.client.crons import CronCalls
 from colonies.client.explain import ExplainCalls
 from colonies.client.members import ColonyCalls, ExecutorCalls
+from colonies.client.rotation import KeyCalls
 from colonies.client.workflows import WorkflowCalls
 
 
-class AsyncClient(WorkflowCalls, ExplainCalls, ColonyCalls, ExecutorCalls, CronCalls, ChannelCalls, ControlCalls):
+class AsyncClient(
+    WorkflowCalls, ExplainCalls, ColonyCalls, ExecutorCalls, KeyCalls, CronCalls, ChannelCalls, ControlCalls, AuditCalls
+):
     """Everything that a Colonies server does, as async methods, each call signed with one key.
 
         async with AsyncClient("localhost", 50080, "dev", key) as client:

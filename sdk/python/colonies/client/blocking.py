@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 from colonies.client.asynchronous import AsyncClient
 from colonies.keys import PrivateKey
 from colonies.profile import Profile
+from colonies.tls import Tls
 
 Result = TypeVar("Result")
 
@@ -158,9 +159,10 @@ class Client(BlockingFace):
         cluster: str | None = None,
         *,
         retry_for: float = 30.0,
+        tls: Tls | bool | None = None,
     ) -> None:
         """Arguments and errors as for AsyncClient."""
-        super().__init__(AsyncClient(host, port, colony, key, cluster, retry_for=retry_for), LoopThread())
+        super().__init__(AsyncClient(host, port, colony, key, cluster, retry_for=retry_for, tls=tls), LoopThread())
 
     @classmethod
     def from_profile(

@@ -14,10 +14,11 @@ from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
 from colonies.errors import NotFoundError, ResourceExhaustedError, RpcError, UnavailableError, from_rpc_error
 from colonies.keys import PrivateKey
-from colonies.profile import Profile, active, cluster_for
+from colonies.profile import Profile, active, cluster_for, tls_for
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from colonies.signing import Signer, SigningChannel, signed_channel
+from colonies.tls import CertificateFiles, Tls, diagnose, may_be_tls
 
 if TYPE_CHECKING:
     from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
@@ -36,6 +37,8 @@ STREAM_SILENCE_SECONDS = 90.0
 
 FIRST_BACKOFF_SECONDS = 0.05
 LONGEST_BACKOFF_SECONDS = 2.0
+# For this long, what was found to be wrong with TLS is not looked into again.
+DIAGNOSIS_HOLDS_SECONDS = 10.0
 
 _OUTAGE_CODES = frozenset(
     {
@@ -90,6 +93,11 @@ def _is_full(failure: RpcError) -> bool:
     return isinstance(failure, ResourceExhaustedError) and failure.retry_delay is not None
 
 
+def _is_pace(failure: RpcError) -> bool:
+    """Whether the server asks to call less often."""
+    return isinstance(failure, ResourceExhaustedError) and failure.is_pace
+
+
 @asynccontextmanager
 async def in_time(seconds: float | None, what: str) -> AsyncGenerator[None]:
     """Ends its block after some seconds with a TimeoutError that says what was not over; None = never."""
@@ -113,6 +121,7 @@ class Calls:
         cluster: str | None = None,
         *,
         retry_for: float = 30.0,
+        tls: Tls | bool | None = None,
     ) -> None:
         """Nothing is connected yet: the first call does that, in the event loop that makes it.
 
@@ -123,19 +132,29 @@ class Calls:
             key: who signs; a PrivateKey or its 64 hex digits.
             cluster: the server's cluster id; by default COLONIES_CLUSTER, or what a profile says about this address.
             retry_for: seconds to ride out an outage before a call fails; 0 = fail at once.
+            tls: with which certificates; True for the public ones, False for plaintext. By default what the environment or
+                a profile says about this address; else plaintext, which is refused to another machine.
 
         Raises:
-            ProfileError: `cluster` is not given and not known.
+            ProfileError: `cluster` is not given and not known; or it would be plaintext to another machine.
+            CertificateFileError: a file of `tls` cannot be used.
             KeyFileError: the key's text is not a key.
         """
         self.host = host
         self.port = port
         self.colony = colony
-        self.key = PrivateKey.from_hex(key) if isinstance(key, str) else key
+        signing_key = PrivateKey.from_hex(key) if isinstance(key, str) else key
         self.cluster = cluster or cluster_for(host, port)
+        self._signer = Signer(key=signing_key, audience=self.cluster)
         self.retry_for = retry_for
         bare = host.strip("[]")
         self.address = f"[{bare}]:{port}" if ":" in bare else f"{host}:{port}"
+        if tls is None:
+            tls = tls_for(host, port)
+        self.tls = Tls() if tls is True else tls or None
+        self._certificates = CertificateFiles(self.tls) if self.tls else None
+        self._tls_problem = ""
+        self._diagnose_after = 0.0
 
     @classmethod
     def from_profile(
@@ -155,11 +174,21 @@ class Calls:
             key or chosen.load_key(),
             chosen.cluster or None,
             retry_for=retry_for,
+            tls=chosen.transport() or False,
         )
 
     @cached_property
     def _channel(self) -> SigningChannel:
-        return signed_channel(self.address, Signer(key=self.key, audience=self.cluster))
+        return signed_channel(self.address, self._signer, self._certificates)
+
+    @property
+    def key(self) -> PrivateKey:
+        """Who signs."""
+        return self._signer.key
+
+    def use_key(self, key: PrivateKey) -> None:
+        """Signs with another key from now on; calls that are repeated as well."""
+        self._signer.key = key
 
     @cached_property
     def auth(self) -> "AuthServiceAsyncStub":
@@ -201,7 +230,7 @@ class Calls:
         gone: Response | None = None,
         wait_if_full: bool = False,
     ) -> Response:
-        """Makes any unary call of the four stubs, and makes it again while the server is out of reach.
+        """Makes any unary call of the four stubs, and again while the server is out of reach or asks to call less often.
 
             response = await client.call(client.auth.GetColony, GetColonyRequest(colony_name="dev"))
 
@@ -218,6 +247,7 @@ class Calls:
         Raises:
             RpcError: the call was refused; the subclass says how.
             UnavailableError: the server was out of reach for `retry_for` seconds.
+            ResourceExhaustedError: over a limit; for `retry_for` seconds, if it is one of calls a second (RATE_LIMITED).
         """
         backoff = Backoff()
         give_up = time.monotonic() + self.retry_for
@@ -226,13 +256,13 @@ class Calls:
             try:
                 response = await method(request, timeout=timeout)
             except grpc.aio.AioRpcError as error:
-                failure = to_error(error, self.address)
+                failure = await self._failure(error)
                 if not is_outage(error):
                     self._answered()
                 if gone is not None and unanswered and isinstance(failure, NotFoundError):
                     return gone
                 wait = backoff.next_seconds(failure.retry_delay)
-                passes = is_outage(error) or (wait_if_full and _is_full(failure))
+                passes = is_outage(error) or _is_pace(failure) or (wait_if_full and _is_full(failure))
                 if not passes or time.monotonic() + wait > give_up:
                     raise failure from None
                 if is_outage(error):
@@ -242,6 +272,18 @@ class Calls:
                 self._answered()
                 return response
             await asyncio.sleep(wait)
+
+    async def _failure(self, error: grpc.aio.AioRpcError) -> RpcError:
+        """The error for a failed call. Where TLS may be the reason this finds out, and says so in plain words."""
+        if is_outage(error) and may_be_tls(error.details() or ""):
+            now = time.monotonic()
+            if now >= self._diagnose_after:
+                self._diagnose_after = now + DIAGNOSIS_HOLDS_SECONDS
+                self._tls_problem = await diagnose(self.host, self.port, self.tls)
+            if self._tls_problem:
+                msg = f"no answer from {self.address}: {self._tls_problem}"
+                return UnavailableError(msg, code=grpc.StatusCode.UNAVAILABLE)
+        return to_error(error, self.address)
 
     def _no_answer(self, failure: RpcError) -> None:
         """Called for each try that is going to be made again."""
@@ -280,10 +322,10 @@ class Calls:
             except TimeoutError:
                 wait = 0.0
             except grpc.aio.AioRpcError as error:
-                failure = to_error(error, self.address)
+                failure = await self._failure(error)
                 wait = backoff.next_seconds(failure.retry_delay)
                 give_up = give_up or time.monotonic() + self.retry_for
-                if not is_outage(error) or time.monotonic() + wait > give_up:
+                if not (is_outage(error) or _is_pace(failure)) or time.monotonic() + wait > give_up:
                     raise failure from None
             finally:
                 opened.cancel()

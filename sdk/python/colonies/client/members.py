@@ -22,6 +22,9 @@ def join_proof(key: PrivateKey, audience: str, colony: str, role: str, name: str
         colony: the colony.
         role: "colony_owner" or "user".
         name: the user's name; for an owner, the colony's.
+
+    Raises:
+        NotSignableError: one of them holds a line feed.
     """
     time_ms = now_ms()
     text = join_text(audience=audience, colony=colony, role=role, name=name, time_ms=time_ms)

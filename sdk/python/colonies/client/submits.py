@@ -80,7 +80,7 @@ def _parts(batch: list[Waiting], error: RpcError) -> list[list[Waiting]]:
         # A batch enters whole or not at all, and here are submits that have nothing to do with each other: one
         # bad spec must not fail its neighbours.
         return [[item] for item in batch]
-    if isinstance(error, ResourceExhaustedError) and error.retry_delay is not None:
+    if isinstance(error, ResourceExhaustedError) and error.retry_delay is not None and not error.is_pace:
         # The queue has no room for all of them: less may fit, and one by itself is sent until it does.
         half = len(batch) // 2
         return [batch[:half], batch[half:]]

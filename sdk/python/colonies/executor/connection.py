@@ -6,6 +6,7 @@ import math
 from colonies.client import AsyncClient
 from colonies.errors import RpcError
 from colonies.keys import PrivateKey
+from colonies.tls import Tls
 
 log = logging.getLogger("colonies.executor")
 
@@ -13,9 +14,18 @@ log = logging.getLogger("colonies.executor")
 class PatientClient(AsyncClient):
     """A client that rides out every outage."""
 
-    def __init__(self, host: str, port: int, colony: str, key: PrivateKey | str, cluster: str | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        colony: str,
+        key: PrivateKey | str,
+        cluster: str | None = None,
+        *,
+        tls: Tls | bool | None = None,
+    ) -> None:
         """Arguments and errors as for AsyncClient."""
-        super().__init__(host, port, colony, key, cluster, retry_for=math.inf)
+        super().__init__(host, port, colony, key, cluster, retry_for=math.inf, tls=tls)
         self._lost = False
         # How often the server came back.
         self.returns = 0

@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from colonies.errors import ProfileError
+from colonies.client.rotation import KEEP_OLD_MS
+from colonies.errors import ProfileError, RpcError
 from colonies.executor.capabilities import offered
 from colonies.executor.connection import PatientClient
 from colonies.executor.membership import Membership
 from colonies.executor.offers import Offer
 from colonies.executor.pull import HOWS, MAX_IN_FLIGHT, How
 from colonies.executor.worker import Worker
+from colonies.key_rotation import KeyFileRotation, new_path_of
 from colonies.keys import PrivateKey
 from colonies.labels import Wanted
 from colonies.profile import DEFAULT_PORT, active, config_dir
 from colonies.registry.v1.registry_service_pb2 import Capabilities
+from colonies.tls import Tls
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
@@ -58,6 +61,7 @@ class Executor:
         key_file: str | Path | None = None,
         cluster: str | None = None,
         profile: str | None = None,
+        tls: Tls | bool | None = None,
         location: str = "",
         capabilities: Capabilities | Mapping[str, Any] | None = None,
         labels: Mapping[str, str] | None = None,
@@ -78,6 +82,8 @@ class Executor:
             key: its own key, a PrivateKey or 64 hex digits; or
             key_file: the file that holds it. Default: a file of its own next to the profiles, made at the first start.
             profile: name of the profile to use.
+            tls: with which certificates to reach the server; True for the public ones, False for plaintext. Default: as the
+                environment and the profile say.
             location: name of the place where it is.
             capabilities: what it offers; fields given here replace what is found out about this machine.
             labels: more labels that work may ask for, besides os, arch and python.
@@ -116,6 +122,7 @@ class Executor:
             raise ValueError(msg)
         self._host, self._port, self._colony, self._cluster = host, port, colony, cluster
         self._profile = profile
+        self._tls = tls
         self._key = PrivateKey.from_hex(key) if isinstance(key, str) else key
         self._key_file = Path(key_file).expanduser() if key_file is not None else None
         self._location = location
@@ -192,6 +199,7 @@ class Executor:
         """`run` for programs that have an event loop, and handle signals and logging themselves."""
         loop = asyncio.get_running_loop()
         async with self._connect() as client:
+            await self._finish_rotation(client)
             membership = Membership(
                 client=client,
                 name=self.name,
@@ -221,6 +229,59 @@ class Executor:
                 with self._lock:
                     self._running = None
                     self._stop_wanted = False
+
+    async def arotate_key(self, new: PrivateKey | None = None, *, keep_old_ms: int = KEEP_OLD_MS) -> PrivateKey:
+        """`rotate_key` for programs that have an event loop, in which `arun` runs."""
+        with self._lock:
+            if self._running is None:
+                msg = f"executor {self.name} is not running"
+                raise RuntimeError(msg)
+            worker = self._running[1]
+        # One at a time: two would write to one file.
+        async with worker.rotating:
+            return await self._rotate(worker, new, keep_old_ms)
+
+    async def _rotate(self, worker: Worker, new: PrivateKey | None, keep_old_ms: int) -> PrivateKey:
+        client = worker.client
+        file: KeyFileRotation | None = None
+        if new is None:
+            path = self._path_of_key(client.colony)
+            if path is None:
+                msg = "this executor was given its key, so it takes its new one too: rotate_key(new)"
+                raise ValueError(msg)
+            file = KeyFileRotation(path)
+            new = file.new
+        await client.rotate_key(new, keep_old_ms=keep_old_ms)
+        if file is not None:
+            file.finish()
+        if self._key is not None:
+            self._key = new
+        worker.key_changed()
+        log.info("executor %s has a new key: %s", self.name, new.identity)
+        return new
+
+    def rotate_key(self, new: PrivateKey | None = None, *, keep_old_ms: int = KEEP_OLD_MS) -> PrivateKey:
+        """Gives the running executor a new key; for any thread but the event loop's. What it has in hand goes on.
+
+        Args:
+            new: the new key, which you have kept; for executors that were given their key. All others make one, and keep it in
+                their key file; the old one stays beside it as `<name>.old`.
+            keep_old_ms: how long the old key is still good.
+
+        Returns:
+            The new key.
+
+        Raises:
+            RuntimeError: the executor does not run.
+            ValueError: it was given its key, and is not given the new one.
+            RpcError: the server refused; the executor goes on with the key that it has.
+        """
+        with self._lock:
+            if self._running is None:
+                msg = f"executor {self.name} is not running"
+                raise RuntimeError(msg)
+            loop = self._running[0]
+        return asyncio.run_coroutine_threadsafe(self.arotate_key(new, keep_old_ms=keep_old_ms), loop).result()
 
     def stop(self) -> None:
         """Begins the drain; `run` returns when it is over. For any thread; before `run` it makes that return at once."""
@@ -257,20 +318,39 @@ class Executor:
                 loop.remove_signal_handler(number)
 
     def _connect(self) -> PatientClient:
-        host, port, colony, cluster = self._host, self._port, self._colony, self._cluster
+        host, port, colony, cluster, tls = self._host, self._port, self._colony, self._cluster, self._tls
         if host is None or colony is None:
             profile = active(self._profile)
             colony = colony or profile.colony
             if host is None:
                 host, port, cluster = profile.host, port or profile.port, cluster or profile.cluster or None
+                tls = (profile.transport() or False) if tls is None else tls
         if not colony:
             msg = "no colony to work for: pass colony=..., or set COLONIES_COLONY"
             raise ProfileError(msg)
-        key = self._key
-        if key is None:
-            path = self._key_file or config_dir() / "executors" / colony / f"{self.name}.key"
-            key = PrivateKey.load_or_create(path)
-        return PatientClient(host, port or DEFAULT_PORT, colony, key, cluster)
+        path = self._path_of_key(colony)
+        key = self._key if path is None else PrivateKey.load_or_create(path)
+        assert key is not None  # without one there is a path
+        return PatientClient(host, port or DEFAULT_PORT, colony, key, cluster, tls=tls)
+
+    async def _finish_rotation(self, client: PatientClient) -> None:
+        """Finishes a rotation in the middle of which this executor, or its machine, died."""
+        path = self._path_of_key(client.colony)
+        if path is None or not new_path_of(path).exists():
+            return
+        file = KeyFileRotation(path)
+        try:
+            await client.rotate_key(file.new)
+        except RpcError as error:
+            log.warning("a rotation of the key was begun and cannot be finished: %s", error)
+        else:
+            file.finish()
+
+    def _path_of_key(self, colony: str) -> Path | None:
+        """Where its key is; None if it was given the key itself."""
+        if self._key is not None:
+            return None
+        return self._key_file or config_dir() / "executors" / colony / f"{self.name}.key"
 
 
 def _checked_name(name: str, what: str) -> str:

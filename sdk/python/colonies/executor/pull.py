@@ -51,6 +51,8 @@ class Pull:
         # By the event loop's clock.
         self._polls_until = 0.0
         self._returns_seen = 0
+        self._call: grpc.aio.UnaryStreamCall[Any, Any] | None = None
+        self._reopening = False
         self.backoff = Backoff()
         self.slot_freed = asyncio.Event()
 
@@ -65,6 +67,12 @@ class Pull:
                 await self._stream()
             else:
                 await self._poll()
+
+    def reopen(self) -> None:
+        """Ends the stream that there is and opens another one at once, with the key of now. What was on its way comes again."""
+        if self._call is not None:
+            self._reopening = True
+            self._call.cancel()
 
     def _streams(self) -> bool:
         if self._how == "poll" or self._concurrency > MAX_IN_FLIGHT:
@@ -94,7 +102,8 @@ class Pull:
         loop = asyncio.get_running_loop()
         opened_at = loop.time()
         request = scheduler.WatchAssignmentsRequest(colony_name=self._client.colony, max_in_flight=self._concurrency)
-        call = self._client.scheduler.WatchAssignments(request)
+        self._reopening = False
+        call = self._call = self._client.scheduler.WatchAssignments(request)
         silence = _Silence(call)
         failure: grpc.aio.AioRpcError | None = None
         try:
@@ -107,11 +116,14 @@ class Pull:
             failure = error
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not silence.over or (task is not None and task.cancelling()):
+            if not (silence.over or self._reopening) or (task is not None and task.cancelling()):
                 raise
         finally:
+            self._call = None
             silence.stop()
             call.cancel()
+        if self._reopening:
+            return
         broken = failure is not None and failure.code() in _BREAKDOWNS
         if failure is not None and not broken and not is_outage(failure):
             self._refused(failure)

@@ -50,6 +50,8 @@ class Worker:
         self.offers = offers
         self.concurrency = concurrency
         self.drain_timeout = drain_timeout
+        # Held by whoever gives the executor another key.
+        self.rotating = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._hand = Hand()
         self._threads = DaemonThreads("colonies-function")
@@ -65,6 +67,10 @@ class Worker:
     def stop(self) -> None:
         """Drains: nothing more is pulled, and what is in hand is finished."""
         self._stopping.set()
+
+    def key_changed(self) -> None:
+        """The client signs with another key: the stream that the old one opened will be cut, so it is opened anew."""
+        self._pull.reopen()
 
     async def run(self) -> None:
         """Works until `stop` is called and the drain is over.

@@ -5,6 +5,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from colonies.call.v1 import signed_call_pb2 as _signed_call_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -35,6 +36,10 @@ class _MemberRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberRole
     """A user."""
     MEMBER_ROLE_EXECUTOR: _MemberRole.ValueType  # 3
     """An approved executor."""
+    MEMBER_ROLE_SERVER_OWNER: _MemberRole.ValueType  # 4
+    """The owner of the whole server; in no colony."""
+    MEMBER_ROLE_SERVICE: _MemberRole.ValueType  # 5
+    """A service; in no colony."""
 
 class MemberRole(_MemberRole, metaclass=_MemberRoleEnumTypeWrapper):
     """What an identity is in a colony."""
@@ -47,12 +52,65 @@ MEMBER_ROLE_USER: MemberRole.ValueType  # 2
 """A user."""
 MEMBER_ROLE_EXECUTOR: MemberRole.ValueType  # 3
 """An approved executor."""
+MEMBER_ROLE_SERVER_OWNER: MemberRole.ValueType  # 4
+"""The owner of the whole server; in no colony."""
+MEMBER_ROLE_SERVICE: MemberRole.ValueType  # 5
+"""A service; in no colony."""
 Global___MemberRole: _TypeAlias = MemberRole  # noqa: Y015
+
+class _MembershipEventKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MembershipEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MembershipEventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMBERSHIP_EVENT_KIND_UNSPECIFIED: _MembershipEventKind.ValueType  # 0
+    """Not used."""
+    MEMBERSHIP_EVENT_KIND_COLONY_ADDED: _MembershipEventKind.ValueType  # 1
+    """A colony was added, and with it its owner."""
+    MEMBERSHIP_EVENT_KIND_USER_ADDED: _MembershipEventKind.ValueType  # 2
+    """A user was added."""
+    MEMBERSHIP_EVENT_KIND_USER_REMOVED: _MembershipEventKind.ValueType  # 3
+    """A user was removed."""
+    MEMBERSHIP_EVENT_KIND_EXECUTOR_APPROVED: _MembershipEventKind.ValueType  # 4
+    """An executor was approved."""
+    MEMBERSHIP_EVENT_KIND_EXECUTOR_RENAMED: _MembershipEventKind.ValueType  # 5
+    """An executor was approved under another name."""
+    MEMBERSHIP_EVENT_KIND_EXECUTOR_REMOVED: _MembershipEventKind.ValueType  # 6
+    """An executor was rejected or removed, or it registered as something else."""
+    MEMBERSHIP_EVENT_KIND_KEY_ROTATED: _MembershipEventKind.ValueType  # 7
+    """A member has a new key."""
+    MEMBERSHIP_EVENT_KIND_COLONY_REMOVED: _MembershipEventKind.ValueType  # 8
+    """The colony was removed, and every membership with it."""
+
+class MembershipEventKind(_MembershipEventKind, metaclass=_MembershipEventKindEnumTypeWrapper):
+    """What became of a membership."""
+
+MEMBERSHIP_EVENT_KIND_UNSPECIFIED: MembershipEventKind.ValueType  # 0
+"""Not used."""
+MEMBERSHIP_EVENT_KIND_COLONY_ADDED: MembershipEventKind.ValueType  # 1
+"""A colony was added, and with it its owner."""
+MEMBERSHIP_EVENT_KIND_USER_ADDED: MembershipEventKind.ValueType  # 2
+"""A user was added."""
+MEMBERSHIP_EVENT_KIND_USER_REMOVED: MembershipEventKind.ValueType  # 3
+"""A user was removed."""
+MEMBERSHIP_EVENT_KIND_EXECUTOR_APPROVED: MembershipEventKind.ValueType  # 4
+"""An executor was approved."""
+MEMBERSHIP_EVENT_KIND_EXECUTOR_RENAMED: MembershipEventKind.ValueType  # 5
+"""An executor was approved under another name."""
+MEMBERSHIP_EVENT_KIND_EXECUTOR_REMOVED: MembershipEventKind.ValueType  # 6
+"""An executor was rejected or removed, or it registered as something else."""
+MEMBERSHIP_EVENT_KIND_KEY_ROTATED: MembershipEventKind.ValueType  # 7
+"""A member has a new key."""
+MEMBERSHIP_EVENT_KIND_COLONY_REMOVED: MembershipEventKind.ValueType  # 8
+"""The colony was removed, and every membership with it."""
+Global___MembershipEventKind: _TypeAlias = MembershipEventKind  # noqa: Y015
 
 @_typing.final
 class JoinProof(_message.Message):
-    """Proof that whoever holds a new identity's private key agrees to this membership: the signature is over the text of
-    protos/vectors/README.md, "Joining", which names the cluster, the colony, the role and the name.
+    """Proof that whoever holds a new private key agrees to this membership: the signature is over the text of
+    protos/vectors/README.md, "Joining", which names the cluster, the colony, the role and the name. For a key that takes the
+    place of another one it is over the text of "Rotation" there, which names the cluster, the colony and that other key.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -63,7 +121,7 @@ class JoinProof(_message.Message):
     public_key: _builtins.bytes
     """Raw Ed25519 public key: 32 bytes."""
     time_ms: _builtins.int
-    """Unix milliseconds when it was signed: at most 24 hours ago."""
+    """Unix milliseconds when it was signed: at most 24 hours ago, and at most 60 s ahead."""
     signature: _builtins.bytes
     """Ed25519 signature: 64 bytes."""
     def __init__(
@@ -594,19 +652,23 @@ class ResolveMemberRequest(_message.Message):
 
     COLONY_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
+    KNOWN_AS_FIELD_NUMBER: _builtins.int
     colony: _builtins.str
-    """The tenant: a Name."""
+    """The tenant: a Name; empty for the server owner and the services."""
     identity: _builtins.str
-    """An identity: 64 hex digits."""
+    """A key's identity: 64 hex digits."""
+    known_as: _builtins.bool
+    """Not whose key it is, but what the member is that is known by this identity, whatever its key is now. Only in a colony."""
     def __init__(
         self,
         *,
         colony: _builtins.str = ...,
         identity: _builtins.str = ...,
+        known_as: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony", b"colony", "identity", b"identity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony", b"colony", "identity", b"identity", "known_as", b"known_as"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -621,22 +683,32 @@ class ResolveMemberResponse(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     COLONY_EXISTS_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
     role: Global___MemberRole.ValueType
-    """UNSPECIFIED: not a member, or no such colony."""
+    """UNSPECIFIED: not a member (any more), no such colony, or the key's time is over."""
     name: _builtins.str
-    """The member's name; "owner" for the colony's owner."""
+    """The member's name; "owner" for the colony's owner, "server owner" for the server's, a service's name."""
     colony_exists: _builtins.bool
     """There is such a colony, whether or not the identity is a member of it. For services alone: strangers are never told."""
+    identity: _builtins.str
+    """The identity that the key's member is known by, also when it is a member no more. Empty: the key never was a member's."""
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """When the key ceases to sign for the member, or ceased. Unset: it is the member's current key."""
+
     def __init__(
         self,
         *,
         role: Global___MemberRole.ValueType = ...,
         name: _builtins.str = ...,
         colony_exists: _builtins.bool = ...,
+        identity: _builtins.str = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_exists", b"colony_exists", "name", b"name", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_exists", b"colony_exists", "identity", b"identity", "name", b"name", "role", b"role", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -651,22 +723,30 @@ class PutExecutorRequest(_message.Message):
     COLONY_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
     colony: _builtins.str
     """The tenant: a Name."""
     identity: _builtins.str
     """The executor's identity: 64 hex digits. That it agrees was shown by its own signed registration."""
     name: _builtins.str
     """The executor: a Name."""
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[_signed_call_pb2.SignedCall]:
+        """The signed calls that ask for this, kept in the ledger: the approval, and the executor's own registration. At most 4, each
+        of at most 2 MiB, and each with a signature that fits.
+        """
+
     def __init__(
         self,
         *,
         colony: _builtins.str = ...,
         identity: _builtins.str = ...,
         name: _builtins.str = ...,
+        calls: _abc.Iterable[_signed_call_pb2.SignedCall] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony", b"colony", "identity", b"identity", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "colony", b"colony", "identity", b"identity", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -697,19 +777,25 @@ class DropExecutorRequest(_message.Message):
 
     COLONY_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
     colony: _builtins.str
     """The tenant: a Name."""
     identity: _builtins.str
     """The executor's identity: 64 hex digits."""
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[_signed_call_pb2.SignedCall]:
+        """The signed calls that ask for this; as in PutExecutor."""
+
     def __init__(
         self,
         *,
         colony: _builtins.str = ...,
         identity: _builtins.str = ...,
+        calls: _abc.Iterable[_signed_call_pb2.SignedCall] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony", b"colony", "identity", b"identity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "colony", b"colony", "identity", b"identity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -731,6 +817,201 @@ class DropExecutorResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DropExecutorResponse: _TypeAlias = DropExecutorResponse  # noqa: Y015
+
+@_typing.final
+class RotateKeyRequest(_message.Message):
+    """See RotateKey."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    NEW_KEY_FIELD_NUMBER: _builtins.int
+    KEEP_OLD_MS_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name; empty for the server owner and the services."""
+    keep_old_ms: _builtins.int
+    """How many milliseconds longer the old key is good: 0 to 3 600 000. 0, for a key that leaked: it is nothing from now on."""
+    @_builtins.property
+    def new_key(self) -> Global___JoinProof:
+        """Proof by the new key that it takes the place of the caller's."""
+
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        new_key: Global___JoinProof | None = ...,
+        keep_old_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["new_key", b"new_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "keep_old_ms", b"keep_old_ms", "new_key", b"new_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeyRequest: _TypeAlias = RotateKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateKeyResponse(_message.Message):
+    """See RotateKey. Who the caller is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    KEY_IDENTITY_FIELD_NUMBER: _builtins.int
+    OLD_KEY_VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    role: Global___MemberRole.ValueType
+    """Its role."""
+    name: _builtins.str
+    """Its name."""
+    identity: _builtins.str
+    """What it is known by: that of the first key that it had."""
+    key_identity: _builtins.str
+    """The identity of its current key."""
+    @_builtins.property
+    def old_key_valid_until(self) -> _timestamp_pb2.Timestamp:
+        """When the key before that ceases to sign for it, or ceased."""
+
+    def __init__(
+        self,
+        *,
+        role: Global___MemberRole.ValueType = ...,
+        name: _builtins.str = ...,
+        identity: _builtins.str = ...,
+        key_identity: _builtins.str = ...,
+        old_key_valid_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["old_key_valid_until", b"old_key_valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "key_identity", b"key_identity", "name", b"name", "old_key_valid_until", b"old_key_valid_until", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeyResponse: _TypeAlias = RotateKeyResponse  # noqa: Y015
+
+@_typing.final
+class ListMembershipEventsRequest(_message.Message):
+    """See ListMembershipEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name; empty for the server owner and the services."""
+    after_number: _builtins.int
+    """The number of the last event that the caller has; 0 for the first page."""
+    page_size: _builtins.int
+    """At most this many: 1 to 1 000; 0 means 100."""
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        after_number: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_number", b"after_number", "colony_name", b"colony_name", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMembershipEventsRequest: _TypeAlias = ListMembershipEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListMembershipEventsResponse(_message.Message):
+    """See ListMembershipEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___MembershipEvent]:
+        """By number. A page may have fewer than asked for, because calls can be large; an empty one is the end."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___MembershipEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMembershipEventsResponse: _TypeAlias = ListMembershipEventsResponse  # noqa: Y015
+
+@_typing.final
+class MembershipEvent(_message.Message):
+    """One link of a colony's chain of memberships.
+
+    `hash` is the SHA-256 digest of this text, each line ended by one line feed: "colonies-membership-v1", `previous_hash` as hex
+    digits (nothing for the first event), the colony, `number`, the time as Unix microseconds, the kind without its prefix (such
+    as "USER_ADDED"), `identity`, `key_identity`, the role ("colony_owner", "user", "executor", "server_owner" or "service"), the
+    name, and one line for each of `calls`: as hex digits the SHA-256 digest of the text that was signed, the 32 bytes of the
+    public key and the 64 bytes of the signature.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    KEY_IDENTITY_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    PREVIOUS_HASH_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts from 1 in each colony, without a gap."""
+    kind: Global___MembershipEventKind.ValueType
+    """What became of the membership."""
+    identity: _builtins.str
+    """Whose: what the member is known by."""
+    key_identity: _builtins.str
+    """The identity of the member's current key after this."""
+    role: Global___MemberRole.ValueType
+    """Its role."""
+    name: _builtins.str
+    """Its name."""
+    previous_hash: _builtins.bytes
+    """`hash` of the event before: 32 bytes; empty for the first."""
+    hash: _builtins.bytes
+    """32 bytes."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made, by auth's clock, in whole microseconds."""
+
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[_signed_call_pb2.SignedCall]:
+        """The signed calls that asked for it."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        kind: Global___MembershipEventKind.ValueType = ...,
+        identity: _builtins.str = ...,
+        key_identity: _builtins.str = ...,
+        role: Global___MemberRole.ValueType = ...,
+        name: _builtins.str = ...,
+        calls: _abc.Iterable[_signed_call_pb2.SignedCall] | None = ...,
+        previous_hash: _builtins.bytes = ...,
+        hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "hash", b"hash", "identity", b"identity", "key_identity", b"key_identity", "kind", b"kind", "name", b"name", "number", b"number", "previous_hash", b"previous_hash", "role", b"role", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MembershipEvent: _TypeAlias = MembershipEvent  # noqa: Y015
 
 @_typing.final
 class WatchMembersRequest(_message.Message):
@@ -760,9 +1041,9 @@ class WatchMembersResponse(_message.Message):
     COLONY_REMOVED_FIELD_NUMBER: _builtins.int
     SYNCED_FIELD_NUMBER: _builtins.int
     colony: _builtins.str
-    """The colony in which something changed."""
+    """The colony in which something changed; empty for the server owner and the services."""
     identity: _builtins.str
-    """Whose membership changed."""
+    """The identity of the key that is not what it was, or of the member."""
     colony_removed: _builtins.bool
     """The whole colony was removed."""
     synced: _builtins.bool

@@ -34,6 +34,11 @@ class AuthServiceStub:
     * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
     * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
     * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
+
+    A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
+    identity as it is. Whoever was removed and enters again, with the last key that it had, is the same member again. A key, and
+    an identity, belongs to one member of a colony, for ever: it is refused to all others, ALREADY_EXISTS, reason IDENTITY_TAKEN,
+    and so is a key that was rotated away, also to the member who had it.
     """
 
     def __init__(self, channel):
@@ -102,6 +107,16 @@ class AuthServiceStub:
                 request_serializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.DropExecutorRequest.SerializeToString,
                 response_deserializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.DropExecutorResponse.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/colonies.auth.v1.AuthService/RotateKey',
+                request_serializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+        self.ListMembershipEvents = channel.unary_unary(
+                '/colonies.auth.v1.AuthService/ListMembershipEvents',
+                request_serializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.ListMembershipEventsRequest.SerializeToString,
+                response_deserializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.ListMembershipEventsResponse.FromString,
+                _registered_method=True)
         self.WatchMembers = channel.unary_stream(
                 '/colonies.auth.v1.AuthService/WatchMembers',
                 request_serializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.WatchMembersRequest.SerializeToString,
@@ -117,6 +132,11 @@ class AuthServiceServicer:
     * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
     * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
     * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
+
+    A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
+    identity as it is. Whoever was removed and enters again, with the last key that it had, is the same member again. A key, and
+    an identity, belongs to one member of a colony, for ever: it is refused to all others, ALREADY_EXISTS, reason IDENTITY_TAKEN,
+    and so is a key that was rotated away, also to the member who had it.
     """
 
     def GetServerInfo(self, request, context):
@@ -198,7 +218,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveMember(self, request, context):
-        """What an identity is in a colony; for services.
+        """Whose key this is in a colony, and what its member is; for services. With an empty colony: which service it is, or whether
+        it is the server owner's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,6 +238,37 @@ class AuthServiceServicer:
 
     def DropExecutor(self, request, context):
         """Ends an executor's membership; for the registry. Repeating the call changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Gives the caller a new key: the call is signed by the key that it has, and holds a proof by the new one. From then on the new
+        key signs, and the old one does so for `keep_old_ms` more, so that calls in flight are not refused; older keys that were
+        still good for a while end then at the latest. What a member is known by, and all that it has in hand, stays as it is.
+
+        For members of a colony; with an empty `colony_name`, for the server owner and the services. Repeating the call changes
+        nothing, whether it is signed by the old key while that is good, or by the new one.
+
+        Errors:
+        * INVALID_ARGUMENT: the proof does not fit (field `new_key.signature`), or the new key is the one that the caller has
+        (field `new_key.public_key`).
+        * ALREADY_EXISTS: the new key is, or was, another member's, or the caller's own; reason IDENTITY_TAKEN. Make another key.
+        * FAILED_PRECONDITION: the caller's key has been rotated away and is good for a while only; reason KEY_RETIRED. Sign with
+        the current key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMembershipEvents(self, request, context):
+        """Who came in, changed keys and went, as a chain, with the signed calls that asked for it; for the colony's owner and users,
+        and for services. With an empty `colony_name`, the rotations of the server owner and the services; for these alone. The
+        chain outlives the colony; services may still read it. What came about before this ledger was kept is not in it.
+
+        Errors:
+        * PERMISSION_DENIED: the server owner asked for a colony's ledger, in which it is a stranger; reason LEDGER_OF_A_COLONY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -293,6 +345,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.DropExecutorRequest.FromString,
                     response_serializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.DropExecutorResponse.SerializeToString,
             ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyRequest.FromString,
+                    response_serializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'ListMembershipEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMembershipEvents,
+                    request_deserializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.ListMembershipEventsRequest.FromString,
+                    response_serializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.ListMembershipEventsResponse.SerializeToString,
+            ),
             'WatchMembers': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchMembers,
                     request_deserializer=colonies_dot_auth_dot_v1_dot_auth__service__pb2.WatchMembersRequest.FromString,
@@ -314,6 +376,11 @@ class AuthService:
     * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
     * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
     * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
+
+    A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
+    identity as it is. Whoever was removed and enters again, with the last key that it had, is the same member again. A key, and
+    an identity, belongs to one member of a colony, for ever: it is refused to all others, ALREADY_EXISTS, reason IDENTITY_TAKEN,
+    and so is a key that was rotated away, also to the member who had it.
     """
 
     @staticmethod
@@ -630,6 +697,60 @@ class AuthService:
             '/colonies.auth.v1.AuthService/DropExecutor',
             colonies_dot_auth_dot_v1_dot_auth__service__pb2.DropExecutorRequest.SerializeToString,
             colonies_dot_auth_dot_v1_dot_auth__service__pb2.DropExecutorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.auth.v1.AuthService/RotateKey',
+            colonies_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyRequest.SerializeToString,
+            colonies_dot_auth_dot_v1_dot_auth__service__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMembershipEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.auth.v1.AuthService/ListMembershipEvents',
+            colonies_dot_auth_dot_v1_dot_auth__service__pb2.ListMembershipEventsRequest.SerializeToString,
+            colonies_dot_auth_dot_v1_dot_auth__service__pb2.ListMembershipEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,11 @@ class AuthServiceStub:
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
       * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
+
+    A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
+    identity as it is. Whoever was removed and enters again, with the last key that it had, is the same member again. A key, and
+    an identity, belongs to one member of a colony, for ever: it is refused to all others, ALREADY_EXISTS, reason IDENTITY_TAKEN,
+    and so is a key that was rotated away, also to the member who had it.
     """
 
     @_typing.overload
@@ -80,7 +85,9 @@ class AuthServiceStub:
     ListUsers: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]
     """The colony's users by name; for its members."""
     ResolveMember: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ResolveMemberRequest, _auth_service_pb2.ResolveMemberResponse]
-    """What an identity is in a colony; for services."""
+    """Whose key this is in a colony, and what its member is; for services. With an empty colony: which service it is, or whether
+    it is the server owner's.
+    """
     PutExecutor: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.PutExecutorRequest, _auth_service_pb2.PutExecutorResponse]
     """Makes an identity an executor of a colony, or changes its name; for the registry, on the colony owner's word.
 
@@ -90,6 +97,29 @@ class AuthServiceStub:
     """
     DropExecutor: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.DropExecutorRequest, _auth_service_pb2.DropExecutorResponse]
     """Ends an executor's membership; for the registry. Repeating the call changes nothing."""
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]
+    """Gives the caller a new key: the call is signed by the key that it has, and holds a proof by the new one. From then on the new
+    key signs, and the old one does so for `keep_old_ms` more, so that calls in flight are not refused; older keys that were
+    still good for a while end then at the latest. What a member is known by, and all that it has in hand, stays as it is.
+
+    For members of a colony; with an empty `colony_name`, for the server owner and the services. Repeating the call changes
+    nothing, whether it is signed by the old key while that is good, or by the new one.
+
+    Errors:
+      * INVALID_ARGUMENT: the proof does not fit (field `new_key.signature`), or the new key is the one that the caller has
+        (field `new_key.public_key`).
+      * ALREADY_EXISTS: the new key is, or was, another member's, or the caller's own; reason IDENTITY_TAKEN. Make another key.
+      * FAILED_PRECONDITION: the caller's key has been rotated away and is good for a while only; reason KEY_RETIRED. Sign with
+        the current key.
+    """
+    ListMembershipEvents: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListMembershipEventsRequest, _auth_service_pb2.ListMembershipEventsResponse]
+    """Who came in, changed keys and went, as a chain, with the signed calls that asked for it; for the colony's owner and users,
+    and for services. With an empty `colony_name`, the rotations of the server owner and the services; for these alone. The
+    chain outlives the colony; services may still read it. What came about before this ledger was kept is not in it.
+
+    Errors:
+      * PERMISSION_DENIED: the server owner asked for a colony's ledger, in which it is a stranger; reason LEDGER_OF_A_COLONY.
+    """
     WatchMembers: _grpc.UnaryStreamMultiCallable[_auth_service_pb2.WatchMembersRequest, _auth_service_pb2.WatchMembersResponse]
     """Changes of membership as they are made; for services, which keep what ResolveMember said until this stream says that it
     changed. First comes `synced`: from then on no change is missed. Then the names of all colonies that were removed before.
@@ -104,6 +134,11 @@ class AuthServiceAsyncStub(AuthServiceStub):
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
       * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
+
+    A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
+    identity as it is. Whoever was removed and enters again, with the last key that it had, is the same member again. A key, and
+    an identity, belongs to one member of a colony, for ever: it is refused to all others, ALREADY_EXISTS, reason IDENTITY_TAKEN,
+    and so is a key that was rotated away, also to the member who had it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -146,7 +181,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     ListUsers: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]  # type: ignore[assignment]
     """The colony's users by name; for its members."""
     ResolveMember: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ResolveMemberRequest, _auth_service_pb2.ResolveMemberResponse]  # type: ignore[assignment]
-    """What an identity is in a colony; for services."""
+    """Whose key this is in a colony, and what its member is; for services. With an empty colony: which service it is, or whether
+    it is the server owner's.
+    """
     PutExecutor: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.PutExecutorRequest, _auth_service_pb2.PutExecutorResponse]  # type: ignore[assignment]
     """Makes an identity an executor of a colony, or changes its name; for the registry, on the colony owner's word.
 
@@ -156,6 +193,29 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """
     DropExecutor: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.DropExecutorRequest, _auth_service_pb2.DropExecutorResponse]  # type: ignore[assignment]
     """Ends an executor's membership; for the registry. Repeating the call changes nothing."""
+    RotateKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """Gives the caller a new key: the call is signed by the key that it has, and holds a proof by the new one. From then on the new
+    key signs, and the old one does so for `keep_old_ms` more, so that calls in flight are not refused; older keys that were
+    still good for a while end then at the latest. What a member is known by, and all that it has in hand, stays as it is.
+
+    For members of a colony; with an empty `colony_name`, for the server owner and the services. Repeating the call changes
+    nothing, whether it is signed by the old key while that is good, or by the new one.
+
+    Errors:
+      * INVALID_ARGUMENT: the proof does not fit (field `new_key.signature`), or the new key is the one that the caller has
+        (field `new_key.public_key`).
+      * ALREADY_EXISTS: the new key is, or was, another member's, or the caller's own; reason IDENTITY_TAKEN. Make another key.
+      * FAILED_PRECONDITION: the caller's key has been rotated away and is good for a while only; reason KEY_RETIRED. Sign with
+        the current key.
+    """
+    ListMembershipEvents: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListMembershipEventsRequest, _auth_service_pb2.ListMembershipEventsResponse]  # type: ignore[assignment]
+    """Who came in, changed keys and went, as a chain, with the signed calls that asked for it; for the colony's owner and users,
+    and for services. With an empty `colony_name`, the rotations of the server owner and the services; for these alone. The
+    chain outlives the colony; services may still read it. What came about before this ledger was kept is not in it.
+
+    Errors:
+      * PERMISSION_DENIED: the server owner asked for a colony's ledger, in which it is a stranger; reason LEDGER_OF_A_COLONY.
+    """
     WatchMembers: _aio.UnaryStreamMultiCallable[_auth_service_pb2.WatchMembersRequest, _auth_service_pb2.WatchMembersResponse]  # type: ignore[assignment]
     """Changes of membership as they are made; for services, which keep what ResolveMember said until this stream says that it
     changed. First comes `synced`: from then on no change is missed. Then the names of all colonies that were removed before.
@@ -169,6 +229,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
       * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
+
+    A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
+    identity as it is. Whoever was removed and enters again, with the last key that it had, is the same member again. A key, and
+    an identity, belongs to one member of a colony, for ever: it is refused to all others, ALREADY_EXISTS, reason IDENTITY_TAKEN,
+    and so is a key that was rotated away, also to the member who had it.
     """
 
     @_abc_1.abstractmethod
@@ -269,7 +334,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.ResolveMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.ResolveMemberResponse, _abc.Awaitable[_auth_service_pb2.ResolveMemberResponse]]:
-        """What an identity is in a colony; for services."""
+        """Whose key this is in a colony, and what its member is; for services. With an empty colony: which service it is, or whether
+        it is the server owner's.
+        """
 
     @_abc_1.abstractmethod
     def PutExecutor(
@@ -291,6 +358,41 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.DropExecutorResponse, _abc.Awaitable[_auth_service_pb2.DropExecutorResponse]]:
         """Ends an executor's membership; for the registry. Repeating the call changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _auth_service_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.RotateKeyResponse, _abc.Awaitable[_auth_service_pb2.RotateKeyResponse]]:
+        """Gives the caller a new key: the call is signed by the key that it has, and holds a proof by the new one. From then on the new
+        key signs, and the old one does so for `keep_old_ms` more, so that calls in flight are not refused; older keys that were
+        still good for a while end then at the latest. What a member is known by, and all that it has in hand, stays as it is.
+
+        For members of a colony; with an empty `colony_name`, for the server owner and the services. Repeating the call changes
+        nothing, whether it is signed by the old key while that is good, or by the new one.
+
+        Errors:
+          * INVALID_ARGUMENT: the proof does not fit (field `new_key.signature`), or the new key is the one that the caller has
+            (field `new_key.public_key`).
+          * ALREADY_EXISTS: the new key is, or was, another member's, or the caller's own; reason IDENTITY_TAKEN. Make another key.
+          * FAILED_PRECONDITION: the caller's key has been rotated away and is good for a while only; reason KEY_RETIRED. Sign with
+            the current key.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMembershipEvents(
+        self,
+        request: _auth_service_pb2.ListMembershipEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_service_pb2.ListMembershipEventsResponse, _abc.Awaitable[_auth_service_pb2.ListMembershipEventsResponse]]:
+        """Who came in, changed keys and went, as a chain, with the signed calls that asked for it; for the colony's owner and users,
+        and for services. With an empty `colony_name`, the rotations of the server owner and the services; for these alone. The
+        chain outlives the colony; services may still read it. What came about before this ledger was kept is not in it.
+
+        Errors:
+          * PERMISSION_DENIED: the server owner asked for a colony's ledger, in which it is a stranger; reason LEDGER_OF_A_COLONY.
+        """
 
     @_abc_1.abstractmethod
     def WatchMembers(

@@ -33,6 +33,7 @@ class Role:
             *("--host", address.host),
             *("--port", str(address.port)),
             *("--cluster", address.cluster),
+            *(("--ca-file", address.ca_file) if address.ca_file else ()),
             *("--colony", colony),
             *("--key-file", str(self.key_file)),
         ]

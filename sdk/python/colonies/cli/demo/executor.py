@@ -16,6 +16,7 @@ from colonies.client import AsyncClient
 from colonies.errors import ColoniesError
 from colonies.executor import Executor
 from colonies.keys import PrivateKey
+from colonies.tls import Tls
 
 BEGIN = "begin"
 REGISTERED = "registered"
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cluster=options.cluster,
         colony=options.colony,
         key=key,
+        tls=_tls(options),
     )
     executor.function(functions.gen_nums)
     executor.function(functions.square)
@@ -55,14 +57,20 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--cluster", required=True)
+    parser.add_argument("--ca-file", default="", help="certificates to trust; none: plaintext")
     parser.add_argument("--colony", required=True)
     parser.add_argument("--key-file", required=True, type=Path)
     parser.add_argument("--held", action="store_true", help="wait for the word to begin; end with the standard input")
     return parser.parse_args(arguments)
 
 
+def _tls(options: argparse.Namespace) -> Tls | bool:
+    return Tls(options.ca_file) if options.ca_file else False
+
+
 async def _register(options: argparse.Namespace, key: PrivateKey, types: Sequence[str]) -> None:
-    async with AsyncClient(options.host, options.port, options.colony, key, options.cluster) as client:
+    tls = _tls(options)
+    async with AsyncClient(options.host, options.port, options.colony, key, options.cluster, tls=tls) as client:
         await client.register_executor(options.name, types)
 
 

@@ -66,7 +66,7 @@ def drawn(address: Address, colony: str, key: PrivateKey, gate_address: str) -> 
     square2 = task("Task3", functions.square, "cloud", held)
     total = task("Task4", "sum", "browser")
 
-    wf = ColoniesWorkflow(address.host, address.port, colony, key, cluster=address.cluster, label=LABEL)
+    wf = ColoniesWorkflow(address.host, address.port, colony, key, cluster=address.cluster, label=LABEL, tls=address.tls)
     wf >> gen_nums
     gen_nums >> square1
     gen_nums >> square2

@@ -1,0 +1,1 @@
+"""Audit files: valid ones, damaged ones and forged ones."""

@@ -43,8 +43,8 @@ def settings(**given: object) -> ServiceSettings:
         {
             "cluster": "c",
             "listen": "127.0.0.1:0",
-            "postgres_url": "x",
-            "redis_url": "x",
+            "postgres_url": "postgresql://x",
+            "redis_url": "redis://x",
             "server_owner": ME,
             "service_key_file": "x",
             "service_identities": {},

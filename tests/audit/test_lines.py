@@ -9,7 +9,6 @@ import pytest
 from colonies.audit.chains import errors_text, event_hash, membership_hash, process_root, seal_text
 from colonies.audit.lines import LineWriter, canonical
 from colonies.keys import PrivateKey
-from colonies.signing import call_digest
 from colonies.verifying import signer_of
 from tests.audit.stories import told
 

@@ -294,6 +294,9 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         watching = self._gate.watching(caller.colony, caller.identity) if member else nullcontext(asyncio.Event())
         following: asyncio.Future[Any] | None = None
         with watching as changed:
+            if member:
+                # It may have changed while the nonce was claimed, when nobody watched yet.
+                await self._gate.admit(method, caller.call, envelope)
             cut = asyncio.ensure_future(changed.wait())
             draining = asyncio.ensure_future(self._drain.started.wait())
             try:

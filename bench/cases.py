@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench import depth, loaded, replicas
-from bench.figures import BYTES, CYCLES_PER_S, MB, MS, PROCESSES_PER_S, RATIO, SPEED_UP, Figure, Reach, Unit, figure
+from bench import depth, loaded, replicas, trust
+from bench.figures import BYTES, CYCLES_PER_S, MB, MS, PROCESSES_PER_S, RATIO, SHARE, SPEED_UP, Figure, Reach, Unit, figure
 from bench.limits import LIMIT_TEXTS, OWN_LIMITS, Limits
 from bench.run import Run, Samples, check_whole
 
@@ -94,6 +94,15 @@ CASES: Sequence[Case] = (
         {"replicas_2": Held(SPEED_UP, lambda _limits: 2.0, "two do twice as much")},
     ),
     Case(
+        trust.trust,
+        {
+            "receipts_sdk": Held(SHARE, lambda _limits: SAME, "without receipts; load of cycle_sdk", Reach(0.85)),
+            "receipts_unary": Held(SHARE, lambda _limits: SAME, "without receipts; load of cycle_unary", Reach(0.85)),
+            "signed_sdk": Held(SHARE, lambda _limits: SAME, "without signatures and nonces; load of cycle_sdk"),
+            "signed_unary": Held(SHARE, lambda _limits: SAME, "without signatures and nonces; load of cycle_unary"),
+        },
+    ),
+    Case(
         loaded.submit_1,
         {
             "submit_1": Held(
@@ -162,7 +171,8 @@ CASES: Sequence[Case] = (
 # In the order in which they are spoken of.
 NAMES = (
     "cycle_sdk", "cycle_unary", "submit_1", "submit_32", "submit_batch", "idle_p50", "idle_p99", "assign_depth", "assign_named",
-    "fan_1000", "chain_100", "submit_dag_10k", "rss_1m", "redis_bytes", "replicas_2",
+    "fan_1000", "chain_100", "submit_dag_10k", "rss_1m", "redis_bytes", "replicas_2", "receipts_sdk", "receipts_unary",
+    "signed_sdk", "signed_unary",
 )  # fmt: skip
 HELD: Mapping[str, Held] = {name: held for case in CASES for name, held in case.figures.items()}
 QUICK_NAMES = [name for name in NAMES if not any(name in case.figures for case in CASES if case.has_million)]

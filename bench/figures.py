@@ -27,10 +27,11 @@ CALLS_PER_S = Unit("calls/s", "more")
 MS = Unit("ms", "less")
 RATIO = Unit("times as long", "less")
 SPEED_UP = Unit("times as much", "more")
+SHARE = Unit("of the rate without", "more")
 # 10^6 bytes.
 MB = Unit("MB", "less")
 BYTES = Unit("bytes", "less")
-UNITS = {unit.name: unit for unit in (PROCESSES_PER_S, CYCLES_PER_S, CALLS_PER_S, MS, RATIO, SPEED_UP, MB, BYTES)}
+UNITS = {unit.name: unit for unit in (PROCESSES_PER_S, CYCLES_PER_S, CALLS_PER_S, MS, RATIO, SPEED_UP, SHARE, MB, BYTES)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -49,6 +50,20 @@ class Door:
     def client(self, key: PrivateKey) -> AsyncClient:
         """A client that fails at once when a call gets no answer: a figure must not hide a retry."""
         return AsyncClient(self.host, self.port, self.colony, key, self.cluster, retry_for=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How services are run: as shipped, or otherwise for a comparison."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    service_command: tuple[str, ...] = StackSettings().service_command
+    is_signed: bool = True
+
+
+PLAIN = Build()
+WITHOUT_RECEIPTS = Build(environment={"COLONIES_RECEIPTS": "false"})
+UNSIGNED = Build(service_command=(sys.executable, "-P", "-m", "bench.unsigned", "{name}"), is_signed=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +192,18 @@ async def _known(door: Door, user: PrivateKey) -> None:
 
 
 @contextmanager
-def installation(*, schedulers: int = 1) -> Iterator[Installation]:
+def _environment(extra: Mapping[str, str]) -> Iterator[None]:
+    """What is started inside has these too."""
+    os.environ.update(extra)
+    try:
+        yield
+    finally:
+        for name in extra:
+            del os.environ[name]
+
+
+@contextmanager
+def installation(*, schedulers: int = 1, build: Build = PLAIN) -> Iterator[Installation]:
     """A stack from nothing with so many replicas of the scheduler, its data in $BENCH_DIR (default /var/tmp).
 
     Raises:
@@ -196,7 +222,14 @@ def installation(*, schedulers: int = 1) -> Iterator[Installation]:
     root.chmod(0o711)
     try:
         try:
-            state = control.up(StackSettings(data_dir=root / "data", port=free_port(), replicas={"scheduler": schedulers}))
+            settings = StackSettings(
+                data_dir=root / "data",
+                port=free_port(),
+                replicas={"scheduler": schedulers},
+                service_command=build.service_command,
+            )
+            with _environment(build.environment):
+                state = control.up(settings)
             yield Installation(state)
         finally:
             control.down(root / "data")

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from bench.effort import Effort
 from bench.failure import BenchError
-from bench.installation import Installation, installation
+from bench.installation import PLAIN, Build, Installation, installation
 from bench.loads import Load, LoadProcess, Timed, Window, rate, running, timed
 
 # Repetitions by figure; a case may add limits of its own, whose names begin with `limit_`.
@@ -23,13 +23,13 @@ class Run:
     measuring: Callable[[Installation], AbstractContextManager[None]]
 
     @contextmanager
-    def another(self, *, schedulers: int = 1) -> Iterator[Installation]:
+    def another(self, *, schedulers: int = 1, build: Build = PLAIN) -> Iterator[Installation]:
         """An installation for one case alone, beside the one of all cases.
 
         Raises:
             BenchError: as `installation`, or a part of it died on the way.
         """
-        with installation(schedulers=schedulers) as stack:
+        with installation(schedulers=schedulers, build=build) as stack:
             yield stack
             check_whole(stack)
 

@@ -25,9 +25,8 @@ class RemoteMemberships:
         self._auth = AuthServiceStub(channel)
         self._cluster = cluster
 
-    async def events(self, colony: str) -> AsyncIterator[Sequence[MembershipEvent]]:
-        """All of a colony's, in order, by pages."""
-        after = 0
+    async def events(self, colony: str, after: int) -> AsyncIterator[Sequence[MembershipEvent]]:
+        """A colony's from behind a number on, in order, by pages."""
         while True:
             request = pb.ListMembershipEventsRequest(colony_name=colony, after_number=after, page_size=PAGE)
             try:

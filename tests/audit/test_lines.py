@@ -9,7 +9,6 @@ import pytest
 from colonies.audit.chains import errors_text, event_hash, membership_hash, process_root, seal_text
 from colonies.audit.lines import LineWriter, canonical
 from colonies.keys import PrivateKey
-from colonies.signing import call_digest
 from colonies.verifying import signer_of
 from tests.audit.stories import told
 
@@ -81,7 +80,6 @@ def test_the_texts_that_are_hashed() -> None:
         calls=["c", "d"],
     )
     assert membership == sha256("colonies-membership-v1\n\ndev\n1\n2\nUSER_ADDED\ni\nk\nuser\nann\nc\nd\n")
-    assert call_digest(b"text", b"key", b"signature") == sha256("textkeysignature")
 
 
 def test_errors_are_written_as_postgres_writes_them(empty_database_url: str) -> None:

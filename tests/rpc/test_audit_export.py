@@ -1,7 +1,9 @@
 """The audit file of running services, checked with nothing but itself and the identities that are trusted."""
 
 import io
+import itertools
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -18,6 +20,9 @@ from colonies.scheduler.v1 import audit_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from colonies.scheduler.v1.process_pb2 import PROCESS_STATE_FAILED, PROCESS_STATE_SUCCESSFUL
 from colonies.scheduler.v1.spec_pb2 import WorkflowSpec
+from services.scheduler.domain import auditing
+from services.scheduler.domain.auditing import AuditPage
+from services.scheduler.store.audit import AuditLedgers
 from tests.audit.edits import random_edit
 from tests.harness.calls import eventually
 from tests.harness.cluster import COLONY, USER, Cluster
@@ -159,3 +164,23 @@ async def test_every_edit_of_what_a_server_exported_is_found(acme: Acme) -> None
         edit = random_edit(data, seed)
         report = checked(acme, edit.data)
         assert report.findings[0].line == edit.line, (seed, edit.name, report.findings)
+
+
+@pytest.mark.asyncio
+async def test_who_comes_in_during_an_export_is_known_in_it(acme: Acme, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each page is read somebody new comes in and submits."""
+    monkeypatch.setattr(auditing, "PAGE", 1)
+    read, numbers = AuditLedgers.page, itertools.count()
+
+    async def page(self: AuditLedgers, *args: Any) -> AuditPage:
+        number = next(numbers)
+        if number < 3:
+            key = key_of(f"late {number}")
+            await acme.cluster.add_user(COLONY, acme.keys.owner, f"late-{number}", key)
+            await acme.submit(spec(), stub=acme.by(key))
+        return await read(self, *args)
+
+    monkeypatch.setattr(AuditLedgers, "page", page)
+    report = checked(acme, await exported(acme))
+    assert report.intact(strict=True), report.findings
+    assert report.counts["processes"] == 3

@@ -1,13 +1,16 @@
 """Calls that are not signed as they should be: refused with the reason, and nothing is changed."""
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from redis.asyncio import Redis
 
+from colonies import AsyncClient
 from colonies.auth.v1 import auth_service_pb2 as pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.errors import UnavailableError
@@ -15,6 +18,7 @@ from colonies.signing import KEY_HEADER, NONCE_HEADER, SIGNATURE_HEADER, TIME_HE
 from tests.harness.calls import refusal
 from tests.harness.cluster import CLUSTER, COLONY, Cluster
 from tests.harness.keys import key_of
+from tests.harness.servers import running_valkey
 
 pytestmark = pytest.mark.asyncio
 
@@ -160,6 +164,31 @@ async def test_what_was_let_in_is_refused_after_redis_lost_everything(
         assert abs(int(error.metadata["server_time_ms"]) - cluster.clock_ms()) < SKEW_MS
     # Whoever signs anew gets in, and notices nothing.
     assert await attempt.users() == {"alice", "mallory"}
+
+
+async def test_what_was_let_in_is_refused_after_a_crash_of_redis_and_clients_go_on(
+    database_url: str, tmp_path: Path, attempt_in: Ready
+) -> None:
+    with running_valkey() as valkey:
+        async with Cluster(database_url, valkey.url(), tmp_path, services=("auth", "registry")) as cluster:
+            attempt = await attempt_in(cluster)
+            headers = attempt.headers()
+            await attempt.send(headers)
+            host, _, port = cluster.replicas["auth"][0].address.rpartition(":")
+            async with AsyncClient(host, int(port), COLONY, cluster.keys.owner, CLUSTER) as client:
+                users = pb.ListUsersRequest(colony_name=COLONY)
+                await client.call(client.auth.ListUsers, users)
+                valkey.kill()
+                (journal,) = valkey.home.glob("appendonlydir/*.incr.aof")
+                os.truncate(journal, 0)
+                valkey.start()
+                # It rides out the outage and is signed anew, all by itself.
+                response = await client.call(client.auth.ListUsers, users)
+                assert {user.name for user in response.users} == {"alice", "mallory"}
+            error = await refusal(attempt.send(headers))
+            assert error.reason == "NONCE_PREFIX_REQUIRED"
+            # The services' calls between each other go through, too: the registry tells auth.
+            await cluster.add_executor(COLONY, cluster.keys.owner, "worker-3", key_of("worker-3"))
 
 
 async def test_a_strangers_copy_gets_a_strangers_answer(new_cluster: Start, attempt_in: Ready) -> None:

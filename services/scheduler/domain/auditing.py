@@ -120,8 +120,8 @@ class KeyHolder(Protocol):
 class Memberships(Protocol):
     """What auth keeps of members."""
 
-    def events(self, colony: str) -> AsyncIterator[Sequence[MembershipEvent]]:
-        """All of a colony's, in order, by pages."""
+    def events(self, colony: str, after: int) -> AsyncIterator[Sequence[MembershipEvent]]:
+        """A colony's from behind a number on, in order, by pages."""
         ...
 
 
@@ -171,8 +171,8 @@ class Auditing:
             msg = "this server keeps no receipts, so there is nothing to prove (COLONIES_RECEIPTS)"
             raise FailedPrecondition(msg, reason="RECEIPTS_NOT_KEPT")
         await self._ledgers.require(colony, scope)
-        members = [page async for page in self._memberships.events(colony)]
-        owner = next((event.identity for page in members for event in page if event.kind == OWNER_KIND), "")
+        members = await self._members(colony, 0)
+        owner = next((event.identity for event in members if event.kind == OWNER_KIND), "")
         writer = LineWriter(self._header(colony, owner, asker, scope))
         chunk = bytearray(writer.header_line)
         async for line in self._lines(colony, scope, members, _Lines(writer)):
@@ -182,16 +182,23 @@ class Auditing:
                 chunk.clear()
         yield bytes(chunk + writer.seal(self._holder.key, time_ms=self._clock.now_ns() // NS_PER_MS))
 
+    async def _members(self, colony: str, after: int) -> list[MembershipEvent]:
+        return [event async for page in self._memberships.events(colony, after) for event in page]
+
     async def _lines(
-        self, colony: str, scope: Scope, members: Sequence[Sequence[MembershipEvent]], lines: _Lines
+        self, colony: str, scope: Scope, members: Sequence[MembershipEvent], lines: _Lines
     ) -> AsyncIterator[bytes]:
         """All lines between header and seal."""
-        for event in (event for page in members for event in page):
-            yield b"".join(map(lines.add_call, event.calls))
-            yield lines.writer.line(_membership_record(event))
-        after = 0
+        last, after = 0, 0
         while True:
             page = await self._ledgers.page(colony, scope, after, PAGE, lines.known)
+            # Who did what is on this page may have come since the export began: members are read after it, and written first.
+            members = [*members, *await self._members(colony, members[-1].number if members else last)]
+            for event in members:
+                yield b"".join(map(lines.add_call, event.calls))
+                yield lines.writer.line(_membership_record(event))
+                last = event.number
+            members = ()
             for process in page.processes:
                 for line in _process_lines(process, page.receipts, lines):
                     yield line

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -266,25 +267,42 @@ def test_proofs_that_do_not_fit_name_the_field() -> None:
             assert [violation.field for violation in caught.value.violations] == [field]
 
 
-ROTATION = Rotation(AUDIENCE, "acme", "0" * 64)
-ROTATION_TEXT = f"colonies-rotate-v1\ntest\nacme\n{'0' * 64}\n{NOW_MS}\n".encode()
+ROTATION = Rotation(AUDIENCE, "acme", "ab" * 32)
+ROTATE_TEXT = f"colonies-rotate-v1\ntest\nacme\n{'ab' * 32}\n{NOW_MS}\n".encode()
 
 
-def test_a_proof_of_rotating() -> None:
-    def rotate(rotation: Rotation, signature: bytes, *, now_ms: int = NOW_MS) -> str:
-        return check_rotation(
-            rotation, field="proof", public_key=KEY.public_key, signature=signature, time_ms=NOW_MS, now_ms=now_ms
-        )
+def rotation(
+    signature: bytes, *, time_ms: int = NOW_MS, now_ms: int = NOW_MS, wanted: Rotation = ROTATION, key: PrivateKey = KEY
+) -> str:
+    """The key that takes a place, or a failure."""
+    return check_rotation(
+        wanted, field="new_key", public_key=key.public_key, signature=signature, time_ms=time_ms, now_ms=now_ms
+    )
 
-    proof = KEY.sign(ROTATION_TEXT)
-    assert rotate(ROTATION, proof, now_ms=NOW_MS + MAX_JOIN_AGE_MS) == KEY.identity
+
+def test_a_proof_of_rotation() -> None:
+    proof = KEY.sign(ROTATE_TEXT)
+    assert rotation(proof) == KEY.identity
+    assert rotation(proof, now_ms=NOW_MS + MAX_JOIN_AGE_MS) == KEY.identity
+    assert rotation(proof, now_ms=NOW_MS - MAX_SKEW_MS) == KEY.identity
+    outside = KEY.sign(ROTATE_TEXT.replace(b"acme", b""))
+    assert rotation(outside, wanted=replace(ROTATION, colony="")) == KEY.identity
+
+
+def test_proofs_of_rotation_that_do_not_fit_name_the_field() -> None:
+    proof = KEY.sign(ROTATE_TEXT)
     wrong: dict[str, list[Callable[[], str]]] = {
-        "proof.time_ms": [lambda: rotate(ROTATION, proof, now_ms=NOW_MS + MAX_JOIN_AGE_MS + 1)],
-        "proof.signature": [
-            lambda: rotate(Rotation(AUDIENCE, "", "0" * 64), proof),
-            lambda: rotate(Rotation(AUDIENCE, "acme", "1" * 64), proof),
-            lambda: rotate(Rotation(AUDIENCE, "acme\n", "0" * 64), proof),
-            lambda: rotate(ROTATION, KEY.sign(JOIN_TEXT)),
+        "new_key.time_ms": [
+            lambda: rotation(proof, now_ms=NOW_MS + MAX_JOIN_AGE_MS + 1),
+            lambda: rotation(proof, now_ms=NOW_MS - MAX_SKEW_MS - 1),
+        ],
+        "new_key.signature": [
+            lambda: rotation(proof, time_ms=NOW_MS + 1),
+            lambda: rotation(proof, wanted=replace(ROTATION, colony="")),
+            lambda: rotation(proof, wanted=replace(ROTATION, audience="other")),
+            lambda: rotation(proof, wanted=replace(ROTATION, old="cd" * 32)),
+            lambda: rotation(proof, key=PrivateKey(b"\x01" * 32)),
+            lambda: rotation(KEY.sign(JOIN_TEXT)),
         ],
     }
     for field, attempts in wrong.items():

@@ -237,6 +237,11 @@ class Executor:
                 msg = f"executor {self.name} is not running"
                 raise RuntimeError(msg)
             worker = self._running[1]
+        # One at a time: two would write to one file.
+        async with worker.rotating:
+            return await self._rotate(worker, new, keep_old_ms)
+
+    async def _rotate(self, worker: Worker, new: PrivateKey | None, keep_old_ms: int) -> PrivateKey:
         client = worker.client
         file: KeyFileRotation | None = None
         if new is None:

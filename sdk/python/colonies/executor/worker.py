@@ -50,6 +50,8 @@ class Worker:
         self.offers = offers
         self.concurrency = concurrency
         self.drain_timeout = drain_timeout
+        # Held by whoever gives the executor another key.
+        self.rotating = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._hand = Hand()
         self._threads = DaemonThreads("colonies-function")

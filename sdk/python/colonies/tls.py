@@ -26,7 +26,7 @@ log = logging.getLogger("colonies.tls")
 LOOK_SECONDS = 1.0
 # A connection is only replaced when certificates change; its calls get this long to end by themselves.
 RETIRED_SECONDS = 7 * 24 * 3600.0
-# What an attempt to connect may take: a handshake over a long way, or with a busy machine. (A refused one is tried again sooner.)
+# What an attempt to connect may take: handshakes over a long way need it. (A refused attempt is made again sooner.)
 HANDSHAKE_MS = 5_000
 _DIAGNOSIS_SECONDS = 2.0
 _NO_TLS_THERE = "the server does not seem to speak TLS at this port; if it is not to, give --no-tls or set COLONIES_TLS=off"

@@ -54,7 +54,7 @@ status: $(VENV)/.server ## Show what runs
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, under ten minutes
-	$(BIN)/python -m pytest -q -m 'not fault and not model'
+	$(BIN)/python -m pytest -q -m 'not fault and not model and not fuzz'
 
 .PHONY: test-fault
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes
@@ -67,6 +67,10 @@ test-audit: $(VENV)/.dev ## Export a thousand workflows of running services, and
 .PHONY: test-model
 test-model: $(VENV)/.dev ## Run ten thousand random steps of the scheduler against its model
 	$(BIN)/python -m pytest -q -m model
+
+.PHONY: test-fuzz
+test-fuzz: $(VENV)/.dev ## Send ten thousand requests of raw bytes to each method
+	$(BIN)/python -m pytest -q -m fuzz
 
 .PHONY: vectors
 vectors: $(VENV)/.dev ## Hold the signing code of every language against the vectors (needs node and ruby)
@@ -83,8 +87,13 @@ lint: $(VENV)/.dev node_modules/.stamp ## Ruff, strict mypy, import-linter, buf,
 	$(BIN)/python tools/gen.py --check
 	$(BIN)/python -m deploy.envoy.render --check
 
+.PHONY: scan
+scan: $(VENV)/.dev ## Look for secrets in the sources, and for advisories against what they depend on
+	$(BIN)/python -m tools.scan_secrets
+	$(BIN)/python -m tools.audit_deps
+
 .PHONY: verify
-verify: lint test ## Everything that must be green before a change lands
+verify: lint scan test ## Everything that must be green before a change lands
 
 .PHONY: gen
 gen: $(VENV)/.dev ## Generate the Python stubs and the front door's compose file

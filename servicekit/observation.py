@@ -91,6 +91,10 @@ class Observation:
 
     async def crash(self, context: Context, error: Exception) -> None:
         """Ends the call after a defect of ours: the log has the trace, the caller the id to find it by."""
+        if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
+            # Generated code says so of a method that is in the contract and not in this server.
+            self._code, self._reason = grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED"
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not have this method")
         self._code, self._reason = grpc.StatusCode.INTERNAL, type(error).__name__
         log.error("defect", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error; the log has it under request id {self.request_id}")

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from servicekit.bounds import IDENTITY
@@ -58,6 +59,23 @@ class ServiceSettings(BaseSettings):
     streams_per_identity: int = Field(default=1_000, ge=0, le=1_000_000)
     # "debug", "info", "warning" or "error".
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @field_validator("postgres_url", "redis_url")
+    @classmethod
+    def _check_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        """What takes an ill-formed URL apart later would tell of the piece that it stumbled over: a password, perhaps."""
+        schemes = {"postgres_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss", "unix")}[str(info.field_name)]
+        try:
+            parts = urlsplit(value.get_secret_value())
+            good = parts.scheme in schemes and (parts.port is None or parts.port > 0) and "@" not in parts.path
+        except ValueError:
+            good = False
+        if not good:
+            # Without what was raised: it has the piece in it.
+            form = f"{schemes[0]}://user:password@host:port/name"
+            msg = f"not a URL of the form {form}; in a password / @ : % are written as %2F %40 %3A %25"
+            raise ValueError(msg) from None
+        return value
 
     @field_validator("service_identities", mode="before")
     @classmethod

@@ -2,9 +2,11 @@
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from deploy.local.accounts import Account
+from deploy.local.errors import StackError
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o600, owner: Account | None = None) -> None:
@@ -26,9 +28,17 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600, owner: Account
 
 
 def secret(path: Path) -> str:
-    """The password in a file that only its owner can read; made on first use."""
+    """The password in a file that only its owner can read; made on first use.
+
+    Raises:
+        StackError: others can read it.
+    """
     if not path.exists():
         write_atomically(path, secrets.token_hex(24) + "\n")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        msg = f"the password file {path} can be read by others (mode {mode:04o}); run: chmod 600 {path}"
+        raise StackError(msg)
     return path.read_text(encoding="ascii").strip()
 
 

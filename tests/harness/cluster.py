@@ -71,7 +71,7 @@ class Cluster:
         self.clock: Clock = clock or SystemClock()
         self.replicas: dict[str, list[Replica]] = {}
         self._database_url = database_url
-        self._redis_url = redis_url
+        self.redis_url = redis_url
         self._directory = directory
         self._wanted = present_services() if services is None else tuple(services)
         self._settings = settings or {}
@@ -142,7 +142,7 @@ class Cluster:
             "listen": "127.0.0.1:0",
             "metrics_listen": "",
             "postgres_url": self._database_url,
-            "redis_url": self._redis_url,
+            "redis_url": self.redis_url,
             "server_owner": self.keys.server_owner.identity,
             "service_key_file": key_file,
             "service_identities": {other: self.keys.service(other).identity for other in ALL_SERVICES},

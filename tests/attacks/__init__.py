@@ -1,0 +1,1 @@
+"""Attacks on running services: what is refused, and that it changes nothing. SECURITY.md names these tests."""

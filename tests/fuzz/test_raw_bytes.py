@@ -1,0 +1,70 @@
+"""Any bytes at any method, signed by whoever may call it, or badly: an answer of ours, never a defect.
+
+`make test-fuzz` has 10 000 cases for each method (COLONIES_FUZZ_CASES: another number); each run has others, and what fails is told
+with its bytes.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.stage import Stage, words
+from tests.rpc.methods import Method, all_methods
+
+METHODS = {f"{method.service}/{method.descriptor.name}": method for method in all_methods()}
+# Bytes of a case's program, and cases in one draw: drawing one by one would cost more than sending.
+PROGRAM = 40
+DRAWN = 200
+FEW = 50
+MANY = int(os.environ.get("COLONIES_FUZZ_CASES", "10000"))
+# The tables are compared for each of the first draws, and then for one in so many.
+CHECKED_ONE_IN = 20
+MIB = 1024 * 1024
+# What a process may grow by while it gets them all: new connections, prepared statements, members that it remembers.
+GROWTH_FEW, GROWTH_MANY = 64 * MIB, 192 * MIB
+
+
+def fuzz(stage: Stage, method: Method, cases: int, drawn: int) -> None:
+    """So many cases at one method, so many in one draw."""
+    # The first that Hypothesis draws is all zeros.
+    draws = 1 + max(1, cases // drawn)
+    number = iter(range(10**9))
+
+    @settings(
+        max_examples=draws, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=(Phase.generate,),
+        print_blob=False,
+    )  # fmt: skip
+    @given(data=st.binary(min_size=PROGRAM * drawn, max_size=PROGRAM * drawn))
+    def play(data: bytes) -> None:
+        stage.play(method, words(data, PROGRAM), checked=next(number) % CHECKED_ONE_IN == 0)
+
+    play()
+
+
+@pytest.fixture(scope="module")
+def growth(stage: Stage) -> Iterator[None]:
+    """Looks at the memory of every process after all of them, and at what it logged."""
+    before = stage.memory()
+    yield
+    grown = {name: (size - before[name]) // MIB for name, size in stage.memory().items()}
+    bound = GROWTH_FEW if sum(sum(one.values()) for one in stage.answers.values()) < 100 * len(METHODS) else GROWTH_MANY
+    stage.notes.append(f"grown, MiB: {grown}")
+    assert max(grown.values()) * MIB < bound, grown
+    assert stage.errors() == []
+
+
+@pytest.mark.usefixtures("growth")
+@pytest.mark.parametrize("name", METHODS)
+def test_some_raw_bytes(stage: Stage, name: str) -> None:
+    fuzz(stage, METHODS[name], FEW, 25)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(1_200)
+@pytest.mark.usefixtures("growth")
+@pytest.mark.parametrize("name", METHODS)
+def test_ten_thousand_raw_bytes(stage: Stage, name: str) -> None:
+    fuzz(stage, METHODS[name], MANY, DRAWN)

@@ -4,8 +4,8 @@ The owner of the records pushes changes. While that push is live, a copy is good
 it ends; when the push breaks, copies serve for 30 s and then calls fail closed. After a break every copy is dropped, for
 changes may have been missed.
 
-That there is no record is not kept. Who has just become a member may call at once, before the push of it has come here; and it
-would spare nothing but the calls of those who are refused anyway.
+That there is no record is believed only of somebody who asks again and again: who has just become a member may call at once,
+before the push of it has come here, and yet no stranger has the owner of the records asked for each of his calls.
 """
 
 import asyncio
@@ -28,6 +28,10 @@ STALE_AFTER_NS = 30_000_000_000
 MAX_ENTRIES = 200_000
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
+# How often the source may say of one key that there is no record, within the time, before that is believed for the rest of it.
+ABSENCES = 5
+ABSENT_FOR_NS = 1_000_000_000
+MAX_ABSENT = 10_000
 
 Key: TypeAlias = tuple[str, str]
 T = TypeVar("T")
@@ -58,6 +62,14 @@ class _Entry(Generic[T]):
     ends_ns: float
 
 
+@dataclass(slots=True)
+class _Absence:
+    """That there is no record: how often that was said since a moment."""
+
+    since_ns: int
+    times: int = 1
+
+
 class Directory(Generic[T]):
     """Records by colony and identity, kept until the source says that they changed."""
 
@@ -67,6 +79,7 @@ class Directory(Generic[T]):
         self._clock = clock
         self._ends = ends
         self._entries: OrderedDict[Key, _Entry[T]] = OrderedDict()
+        self._absences: OrderedDict[Key, _Absence] = OrderedDict()
         self._live = False
         self._lost_ns = 0
         self._generation = 0
@@ -92,12 +105,16 @@ class Directory(Generic[T]):
         if kept is not None:
             return kept
         key = (colony, identity)
+        if self._is_known_absent(key):
+            return None
         generation = self._generation
         value = await self._source.fetch(colony, identity)
         now_ns = self._clock.now_ns()
         ends_ns = None if value is None else self._ends(value)
         if value is None or (ends_ns is not None and now_ns >= ends_ns):
             self._entries.pop(key, None)
+            if generation == self._generation:
+                self._note_absent(key, now_ns)
             return None
         if generation == self._generation:
             # No change came while we asked, so the answer is not older than what was pushed.
@@ -106,6 +123,22 @@ class Directory(Generic[T]):
             if len(self._entries) > MAX_ENTRIES:
                 self._entries.popitem(last=False)
         return value
+
+    def _is_known_absent(self, key: Key) -> bool:
+        absence = self._absences.get(key)
+        if absence is None or not self._live:
+            return False
+        return absence.times >= ABSENCES and self._clock.now_ns() - absence.since_ns < ABSENT_FOR_NS
+
+    def _note_absent(self, key: Key, now_ns: int) -> None:
+        absence = self._absences.get(key)
+        if absence is not None and now_ns - absence.since_ns < ABSENT_FOR_NS:
+            absence.times += 1
+            return
+        self._absences[key] = _Absence(now_ns)
+        self._absences.move_to_end(key)
+        if len(self._absences) > MAX_ABSENT:
+            self._absences.popitem(last=False)
 
     def kept(self, colony: str, identity: str) -> T | None:
         """The copy, if there is a good one. Nobody is asked."""
@@ -158,6 +191,7 @@ class Directory(Generic[T]):
         if not isinstance(event, Change):
             self._live = True
             self._entries.clear()
+            self._absences.clear()
             self._wake(list(self._watchers))
             return
         if event.colony_removed:
@@ -168,6 +202,7 @@ class Directory(Generic[T]):
                 callback(event.colony)
             return
         self._entries.pop((event.colony, event.identity), None)
+        self._absences.pop((event.colony, event.identity), None)
         self._wake([(event.colony, event.identity)])
 
     def _wake(self, keys: list[Key]) -> None:

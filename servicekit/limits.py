@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from servicekit import metrics
+from servicekit.bounds import NAME
 from servicekit.caller import Caller, Role
 from servicekit.failures import ResourceExhausted
 from servicekit.settings import ServiceSettings
@@ -78,7 +79,8 @@ class Limits:
         found = []
         if self.identity is not None and caller.role is not Role.SERVICE:
             found.append(Bucket("identity", caller.identity, self.identity))
-        if self.colony is not None and caller.colony and caller.role is not Role.ANYONE:
+        # A service or the server owner may name what is no colony's name, and as long as a request may be.
+        if self.colony is not None and caller.role is not Role.ANYONE and NAME.match(caller.colony):
             found.append(Bucket("colony", caller.colony, self.colony))
         return found
 

@@ -25,11 +25,11 @@ class ServiceSettings(BaseSettings):
     postgres_url: SecretStr
     # redis:// URL.
     redis_url: SecretStr
-    # Identity of the server owner.
+    # Identity of the server owner: any key that it has had. As with the services, auth's word counts on which one is good now.
     server_owner: str
     # File with this service's own private key (mode 0600).
     service_key_file: Path
-    # "auth=<identity>,registry=<identity>,...": who the services are.
+    # "auth=<identity>,registry=<identity>,...": who the services are; any key that they have had.
     service_identities: Annotated[dict[str, str], NoDecode]
     # host:port of each service; the front door serves them all.
     auth_address: str = ""

@@ -9,7 +9,7 @@ import sys
 
 import grpc
 
-from colonies.tls import CertificateFiles, Tls
+from colonies.tls import CertificateFiles, Tls, handshake_options
 
 _METHOD = "/grpc.health.v1.Health/Check"
 # A HealthCheckResponse whose first field, the status, is 1: SERVING. The question about the process as a whole is an
@@ -47,7 +47,7 @@ class HealthProbe:
         else:
             # Without an authority, the chain itself may lead to one.
             credentials = grpc.ssl_channel_credentials(held.roots or held.chain, held.key, held.chain)
-            self._channel = grpc.secure_channel(self._address, credentials, options=self._options)
+            self._channel = grpc.secure_channel(self._address, credentials, options=handshake_options(self._options))
         self._check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             _METHOD, request_serializer=None, response_deserializer=None
         )

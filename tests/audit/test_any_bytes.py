@@ -20,6 +20,8 @@ for story in STORIES:
     story(AUTHOR)
 RECORDS = AUTHOR.records()
 CASES = 400
+# Each checks a whole file.
+FILES = 120
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=70),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -73,7 +75,7 @@ def _sealed(records: list[Record]) -> bytes:
 
 
 @given(st.data())
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=FILES, deadline=None)
 def test_any_member_of_any_record(data: st.DataObject) -> None:
     """A record with a member that is something else, sealed by the scheduler."""
     records: list[Record] = chained(RECORDS)
@@ -87,7 +89,7 @@ def test_any_member_of_any_record(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=FILES, deadline=None)
 def test_any_order_of_records(data: st.DataObject) -> None:
     records: list[Record] = chained(RECORDS)
     as_it_was = [id(record) for record in records if record["record"] != "call"]

@@ -156,6 +156,9 @@ def test_what_is_wrong_with_tls_is_said_in_plain_words(stack: Secured, module_di
         assert (done.returncode, words in done.stderr) == (5, True), done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert stack.colonies("executor", "list", COLONIES_TLS="off").returncode == 5
+    # A command that makes its connection by itself.
+    rotation = stack.colonies("key", "rotate", "--new-key-file", str(module_dir / "new.key"), "--ca-file", str(other))
+    assert (rotation.returncode, "is not trusted" in rotation.stderr) == (5, True), rotation.stderr
     for arguments in ([], ["--host", "localhost"], ["--ca-file", right]):
         done = stack.colonies("executor", "list", *arguments)
         assert done.returncode == 0, done.stderr

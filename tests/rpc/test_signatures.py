@@ -1,10 +1,10 @@
 """Calls that are not signed as they should be: refused with the reason, and nothing is changed."""
 
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import grpc
 import pytest
@@ -15,6 +15,7 @@ from colonies.auth.v1 import auth_service_pb2 as pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.errors import UnavailableError
 from colonies.signing import KEY_HEADER, NONCE_HEADER, SIGNATURE_HEADER, TIME_HEADER, Signer, SigningChannel
+from tests.fault.proxy import Proxy
 from tests.harness.calls import refusal
 from tests.harness.cluster import CLUSTER, COLONY, Cluster
 from tests.harness.keys import key_of
@@ -166,29 +167,37 @@ async def test_what_was_let_in_is_refused_after_redis_lost_everything(
     assert await attempt.users() == {"alice", "mallory"}
 
 
-async def test_what_was_let_in_is_refused_after_a_crash_of_redis_and_clients_go_on(
+async def test_what_was_let_in_is_refused_after_a_fail_over_to_an_empty_redis_and_clients_go_on(
     database_url: str, tmp_path: Path, attempt_in: Ready
 ) -> None:
-    with running_valkey() as valkey:
-        async with Cluster(database_url, valkey.url(), tmp_path, services=("auth", "registry")) as cluster:
+    with running_valkey() as first, running_valkey() as second:
+        parts = urlsplit(first.url())
+        async with Redis.from_url(second.url()) as redis:
+            # The services know one address and one password.
+            await redis.config_set("requirepass", parts.password or "")
+        # Where the way to Redis leads.
+        serving = [first]
+        proxy = Proxy(lambda: serving[0].port or 0)
+        await proxy.start()
+        url = urlunsplit(parts._replace(netloc=f":{parts.password}@127.0.0.1:{proxy.port}"))
+        async with Cluster(database_url, url, tmp_path, services=("auth", "registry")) as cluster:
             attempt = await attempt_in(cluster)
             headers = attempt.headers()
             await attempt.send(headers)
             host, _, port = cluster.replicas["auth"][0].address.rpartition(":")
             async with AsyncClient(host, int(port), COLONY, cluster.keys.owner, CLUSTER) as client:
-                users = pb.ListUsersRequest(colony_name=COLONY)
-                await client.call(client.auth.ListUsers, users)
-                valkey.kill()
-                (journal,) = valkey.home.glob("appendonlydir/*.incr.aof")
-                os.truncate(journal, 0)
-                valkey.start()
+                request = pb.ListUsersRequest(colony_name=COLONY)
+                await client.call(client.auth.ListUsers, request)
+                serving[0] = second
+                first.kill()
                 # It rides out the outage and is signed anew, all by itself.
-                response = await client.call(client.auth.ListUsers, users)
+                response = await client.call(client.auth.ListUsers, request)
                 assert {user.name for user in response.users} == {"alice", "mallory"}
             error = await refusal(attempt.send(headers))
             assert error.reason == "NONCE_PREFIX_REQUIRED"
             # The services' calls between each other go through, too: the registry tells auth.
             await cluster.add_executor(COLONY, cluster.keys.owner, "worker-3", key_of("worker-3"))
+        await proxy.stop()
 
 
 async def test_a_strangers_copy_gets_a_strangers_answer(new_cluster: Start, attempt_in: Ready) -> None:

@@ -26,6 +26,8 @@ log = logging.getLogger("colonies.tls")
 LOOK_SECONDS = 1.0
 # A connection is only replaced when certificates change; its calls get this long to end by themselves.
 RETIRED_SECONDS = 7 * 24 * 3600.0
+# What an attempt to connect may take: handshakes over a long way need it. (A refused attempt is made again sooner.)
+HANDSHAKE_MS = 5_000
 _DIAGNOSIS_SECONDS = 2.0
 _NO_TLS_THERE = "the server does not seem to speak TLS at this port; if it is not to, give --no-tls or set COLONIES_TLS=off"
 _ASKS_FOR_CERTIFICATE = "the server asks for a certificate of the client: give --cert-file FILE and --cert-key-file FILE"
@@ -220,13 +222,18 @@ class CertificateFiles:
         return tuple(of(path) for path in self.tls.paths)
 
 
+def handshake_options(options: Sequence[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+    """The options of a channel, with time for a handshake: how long an attempt to connect may take has an odd name."""
+    return tuple({**dict(options), "grpc.min_reconnect_backoff_ms": HANDSHAKE_MS}.items())
+
+
 class TlsChannel(grpc.aio.Channel):
     """A channel with TLS. When the certificates change, calls go over a new connection; those under way end on the old one."""
 
     def __init__(self, address: str, files: CertificateFiles, options: Sequence[tuple[str, Any]] = ()) -> None:
         self._address = address
         self._files = files
-        self._options = tuple(options)
+        self._options = handshake_options(options)
         self._credentials = files.latest()
         self._channel = self._open()
         self._retired: dict[grpc.aio.Channel, asyncio.Task[None]] = {}

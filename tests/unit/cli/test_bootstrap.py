@@ -127,7 +127,13 @@ class FakeControl:
     def __init__(self, port: int, folder: Path) -> None:
         self.told = threading.Event()
         self.state = SimpleNamespace(
-            address=f"127.0.0.1:{port}", cluster_id="test", data_dir=str(folder), pid=1, already_running=False, ca_file=""
+            address=f"127.0.0.1:{port}",
+            cluster_id="test",
+            data_dir=str(folder),
+            pid=1,
+            already_running=False,
+            ca_file="",
+            identities={},
         )
         self.asked: list[Any] = []
         self.error = ""

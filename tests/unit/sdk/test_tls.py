@@ -105,6 +105,33 @@ async def test_what_does_not_fit_is_said_in_plain_words(
 
 
 @pytest.mark.asyncio
+async def test_a_server_far_away_gets_time_for_its_handshake(server: Pair) -> None:
+    """Each packet of the server comes 0.4 s late, which is more than a plaintext channel would give a connection."""
+    loop = asyncio.get_running_loop()
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", far)
+
+        async def there() -> None:
+            while data := await reader.read(1 << 16):
+                inner_writer.write(data)
+            inner_writer.close()
+
+        async def back() -> None:
+            while data := await inner_reader.read(1 << 16):
+                loop.call_later(0.4, writer.write, data)
+
+        await asyncio.gather(there(), back())
+
+    async with listening(server) as far:
+        proxy = await asyncio.start_server(late, "127.0.0.1", 0)
+        try:
+            assert await outcome(proxy.sockets[0].getsockname()[1], server.trust) == THROUGH
+        finally:
+            proxy.close()
+
+
+@pytest.mark.asyncio
 async def test_a_port_that_says_nothing_is_no_hang(server: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(colonies.tls, "_DIAGNOSIS_SECONDS", 0.2)
     held: list[asyncio.StreamWriter] = []

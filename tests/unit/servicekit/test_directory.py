@@ -8,7 +8,7 @@ import pytest
 
 from servicekit.changes import SYNCED, Change, Event
 from servicekit.clock import ManualClock
-from servicekit.directory import MAX_ENTRIES, STALE_AFTER_NS, Directory
+from servicekit.directory import ABSENCES, ABSENT_FOR_NS, MAX_ABSENT, MAX_ENTRIES, STALE_AFTER_NS, Directory
 from servicekit.failures import Unavailable
 
 pytestmark = pytest.mark.asyncio
@@ -102,6 +102,50 @@ async def test_absence_is_not_kept_for_it_may_be_over_before_a_change_comes(worl
         world.source.records["acme", "b"] = "bob"
         assert await world.directory.get("acme", "b") == "bob"
         assert world.directory.kept("acme", "b") == "bob"
+
+
+async def test_whoever_asks_for_what_is_not_there_again_and_again_is_answered_from_memory(world: World) -> None:
+    with world.running():
+        await world.source.push(SYNCED)
+        for _ in range(1_000):
+            assert await world.directory.get("acme", "b") is None
+        assert world.source.fetches == ABSENCES
+        # Not for long, and not when somebody says that it changed.
+        world.clock.advance(ns=ABSENT_FOR_NS)
+        assert await world.directory.get("acme", "b") is None
+        assert world.source.fetches == ABSENCES + 1
+        for _ in range(1_000):
+            assert await world.directory.get("acme", "b") is None
+        world.source.records["acme", "b"] = "bob"
+        await world.source.push(Change("acme", "b"))
+        assert await world.directory.get("acme", "b") == "bob"
+        # Others are asked for all the while.
+        fetches = world.source.fetches
+        assert await world.directory.get("acme", "c") is None
+        assert world.source.fetches == fetches + 1
+
+
+async def test_absence_is_not_believed_while_changes_are_not_heard_of(world: World) -> None:
+    with world.running():
+        await world.source.push(SYNCED)
+        for _ in range(ABSENCES):
+            assert await world.directory.get("acme", "b") is None
+        await world.source.push(None)
+        world.source.away = True
+        with pytest.raises(Unavailable):
+            await world.directory.get("acme", "b")
+
+
+async def test_only_so_many_absences_are_remembered(world: World) -> None:
+    with world.running():
+        await world.source.push(SYNCED)
+        for _ in range(ABSENCES):
+            assert await world.directory.get("acme", "b") is None
+        for number in range(MAX_ABSENT):
+            assert await world.directory.get("acme", f"other-{number}") is None
+        fetches = world.source.fetches
+        assert await world.directory.get("acme", "b") is None
+        assert world.source.fetches == fetches + 1
 
 
 async def test_a_record_that_ends_is_none_from_that_moment_on_without_any_change(world: World) -> None:

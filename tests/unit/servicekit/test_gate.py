@@ -1,6 +1,6 @@
 """Whose key signs, as the gate sees it: who is let in as whom, and how often anybody is asked."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -10,6 +10,7 @@ from servicekit.changes import Event
 from servicekit.clock import ManualClock
 from servicekit.envelope import Envelope
 from servicekit.failures import InvalidArgument, PermissionDenied, Unavailable
+from servicekit.limits import Bucket, Limits
 from servicekit.members import KNOWN_AS, members_of
 from servicekit.pipeline import Gate
 from servicekit.policy import Policy
@@ -47,7 +48,7 @@ class Source:
 class Unused:
     """Nonces, of which nobody claims any here."""
 
-    async def claim(self, identity: str, nonce: str) -> bool:
+    async def claim(self, call: Signed, buckets: Sequence[Bucket]) -> None:
         raise AssertionError("claimed")
 
 
@@ -64,6 +65,7 @@ class World:
             members=members_of(self.source, self.clock),
             principals=frozenset({SETTINGS_KEY}),
             policy=Policy.load(),
+            limits=Limits(),
         )
 
     def know(self, colony: str, key: str, member: Member) -> None:

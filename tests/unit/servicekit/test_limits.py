@@ -30,6 +30,7 @@ def test_a_call_counts_for_its_caller_and_its_colony(role: Role) -> None:
 def test_strangers_take_nothing_of_a_colony_and_services_have_no_rate_of_their_own() -> None:
     assert [one.limit for one in BOTH.buckets(caller(Role.ANYONE))] == ["identity"]
     assert [one.limit for one in BOTH.buckets(caller(Role.SERVICE))] == ["colony"]
+    assert BOTH.buckets(caller(Role.SERVICE, colony="no name" * 1_000)) == []
 
 
 def test_a_rate_is_told_in_milliseconds() -> None:

@@ -71,3 +71,17 @@ async def test_without_redis_nothing_is_claimed(unused_tcp_port: int) -> None:
     with pytest.raises(Unavailable):
         await RedisNonces(gone, SystemClock()).claim(signed(), [])
     await gone.aclose()
+
+
+async def test_a_redis_that_has_no_room_claims_nothing(redis_url: str) -> None:
+    client = servicekit_redis.connect(redis_url)
+    nonces = RedisNonces(client, SystemClock())
+    prefix = await prefix_of(nonces)
+    await client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable):
+            await nonces.claim(signed(prefix=prefix), [ONE])
+    finally:
+        await client.config_set("maxmemory", 0)
+    assert await reason(nonces, signed(prefix=prefix), [ONE]) == LET_IN
+    await client.aclose()

@@ -20,7 +20,7 @@ from colonies.scheduler.v1.scheduler_service_pb2_grpc import (
 from colonies.signing import Signer, SigningChannel
 from servicekit import logs, metrics, pipeline
 from servicekit.caller import Caller, Member, Role
-from servicekit.changes import Event
+from servicekit.changes import Change, Event
 from servicekit.clock import NS_PER_MS, ManualClock, SystemClock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
@@ -42,10 +42,12 @@ log = structlog.get_logger()
 
 
 class Everyone:
-    """A directory's source in which everyone uses every colony."""
+    """A directory's source in which everyone uses every colony, until they are all removed."""
 
-    async def fetch(self, colony: str, identity: str) -> Member:
-        return Member(identity, Role.USER, "user")
+    removed = False
+
+    async def fetch(self, colony: str, identity: str) -> Member | None:
+        return None if self.removed else Member(identity, Role.USER, "user")
 
     async def changes(self) -> AsyncIterator[Event]:
         await asyncio.Event().wait()
@@ -80,6 +82,10 @@ class Servicer(SchedulerServiceServicer):
         assert Caller.current().identity == KEY.identity
         return pb.SubmitProcessesResponse()
 
+    async def WatchProcesses(self, request: Any, context: Any) -> Any:
+        yield pb.WatchProcessesResponse()
+        await asyncio.Event().wait()
+
     async def GetProcess(self, request: Any, context: Any) -> Any:
         log.info("first")
         await asyncio.sleep(0)
@@ -97,11 +103,13 @@ class World:
     def __init__(self) -> None:
         self.nonces = Nonces()
         self.clock = ManualClock()
+        self.everyone = Everyone()
+        self.members = Directory(self.everyone, SystemClock())
         gate = Gate(
             audience="test",
             clock=self.clock,
             nonces=self.nonces,
-            members=Directory(Everyone(), SystemClock()),
+            members=self.members,
             principals=frozenset(),
             policy=Policy.load(),
             limits=Limits(),
@@ -192,6 +200,20 @@ async def test_a_claim_that_takes_until_the_signature_is_stale_is_too_late(world
     world.nonces.meanwhile = lambda: world.clock.advance(seconds=60.001)
     for call in (world.stub.SubmitProcesses(SUBMIT), world.stub.GetProcess(GET)):
         assert await reason_of(call) == "SIGNATURE_STALE"
+
+
+async def test_who_is_removed_while_its_nonce_is_claimed_gets_no_stream(world: World) -> None:
+    request = pb.WatchProcessesRequest(colony_name="acme")
+    stream = world.stub.WatchProcesses(request)
+    assert await stream.read() == pb.WatchProcessesResponse()
+    stream.cancel()
+
+    def remove() -> None:
+        world.everyone.removed = True
+        world.members._apply(Change("acme", KEY.identity))
+
+    world.nonces.meanwhile = remove
+    assert await reason_of(world.stub.WatchProcesses(request, timeout=10).read()) == "NOT_A_MEMBER"
 
 
 async def test_every_line_of_a_call_names_it(world: World, lines: list[Any]) -> None:

@@ -55,7 +55,8 @@ def rotate(
     cluster = profile.cluster or cluster_for(profile.host, profile.port)
 
     async def make() -> RotateKeyResponse:
-        async with AsyncClient(profile.host, profile.port, colony, old, cluster, retry_for=RETRY_SECONDS) as client:
+        tls = profile.transport() or False
+        async with AsyncClient(profile.host, profile.port, colony, old, cluster, retry_for=RETRY_SECONDS, tls=tls) as client:
             return await client.rotate_key(new, keep_old_ms=keep_old_ms)
 
     made = asyncio.run(make())

@@ -18,6 +18,7 @@ from tests.fault.accounting import Accounts, Promised, audit, audit_logs, count_
 from tests.fault.chaos import Chaos, plan
 from tests.fault.leftovers import leftovers
 from tests.fault.order import IN_QUEUE_S, Calendar, out_of_order
+from tests.fault.proofs import flaws
 from tests.fault.rig import LEASE_MS, Rig, rig
 from tests.fault.submitter import Plan
 
@@ -135,11 +136,17 @@ async def play() -> None:
         left = await tidy(running)
         accounts = await asyncio.to_thread(account, story)
         accounts.blame("a leftover in valkey", left)
+        async with running.client() as client:
+            found, counts = await flaws(client, running.data_dir / "keys", running.root / "colony.audit")
+        accounts.blame("a flaw of the audit file", found)
+        accounts.blame(
+            "an audit file that lacks processes", [] if counts["processes"] == accounts.facts["processes"] else [counts]
+        )
         facts = ", ".join(f"{count} {name}" for name, count in accounts.facts.items())
         away = Calendar(story.chaos.outages).away()
         print(
             f"chaos seed {SEED}: {facts}; {story.chaos.done} faults ({story.chaos.passed_over} passed over), {FLUSHES} flushes, "
-            f"{away:.0f} s of outage; {story.calm_open} open when the calm came; "
+            f"{away:.0f} s of outage; {counts['events']} events and {counts['calls']} calls proven; {story.calm_open} open when the calm came; "
             f"{up - begun:.0f} s to start, {over - up:.0f} s of work, {time.time() - begun:.0f} s in all; "
             f"{'all accounted for' if not accounts.wrong else 'NOT ACCOUNTED FOR'}",
             flush=True,

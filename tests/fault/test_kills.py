@@ -11,6 +11,7 @@ from colonies.scheduler.v1 import process_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from tests.acceptance.ledger import check_paper_workflow, effects, paper_workflow
 from tests.acceptance.world import World, until
+from tests.fault.proofs import flaws
 
 pytestmark = [pytest.mark.fault, pytest.mark.asyncio, pytest.mark.timeout(900)]
 
@@ -53,6 +54,9 @@ async def test_everything_acknowledged_finishes(installation: World) -> None:
         # Nothing that nobody asked for: a submit that was repeated entered once.
         entered = [one.process_id async for one in client.list_processes()]
         assert sorted(entered) == sorted(account.process.process_id for account in accounts)
+        found, counts = await flaws(client, installation.data_dir / "keys", installation.effects.with_name("colony.audit"))
+        assert not found
+        assert counts["processes"] == len(accounts)
     runs = effects(installation.effects.read_text().splitlines())
     # An attempt is run at most once; a process may have several, one after the other (checked above).
     assert max(runs.values()) == 1

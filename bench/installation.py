@@ -62,8 +62,15 @@ class Build:
 
 
 PLAIN = Build()
-WITHOUT_RECEIPTS = Build(environment={"COLONIES_RECEIPTS": "false"})
-UNSIGNED = Build(service_command=(sys.executable, "-P", "-m", "bench.unsigned", "{name}"), is_signed=False)
+# What is compared must not run into the same bound: none of these has limits of rate, which the unsigned build could not have.
+UNLIMITED = {"COLONIES_IDENTITY_RATE": "0", "COLONIES_COLONY_RATE": "0"}
+WITH_ALL = Build(environment=UNLIMITED)
+WITHOUT_RECEIPTS = Build(environment={**UNLIMITED, "COLONIES_RECEIPTS": "false"})
+UNSIGNED = Build(
+    environment=UNLIMITED,
+    service_command=(sys.executable, "-P", "-m", "bench.unsigned", "{name}"),
+    is_signed=False,
+)
 
 
 @dataclass(frozen=True, slots=True)

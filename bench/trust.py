@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.calls import UnaryCycles
-from bench.installation import PLAIN, UNSIGNED, WITHOUT_RECEIPTS, Build, Installation
+from bench.installation import UNSIGNED, WITH_ALL, WITHOUT_RECEIPTS, Build, Installation
 from bench.loads import Load, LoadProcess, Timed, Window, running
 from bench.run import Run, Samples, done_in, expect, once
 from bench.sdk import SdkExecutors, SdkSubmits
@@ -39,10 +39,13 @@ def trust(run: Run) -> Samples:
     """Three installations side by side, of which one works at a time: as shipped, without receipts, without signatures."""
     samples: dict[str, list[float]] = {name: [] for name in ("receipts_unary", "receipts_sdk", "signed_unary", "signed_sdk")}
     with ExitStack() as stack:
-        sides = [stack.enter_context(_side(run, build)) for build in (PLAIN, WITHOUT_RECEIPTS, UNSIGNED)]
+        sides = [stack.enter_context(_side(run, build)) for build in (WITH_ALL, WITHOUT_RECEIPTS, UNSIGNED)]
         for number in range(run.effort.repetitions + 1):
-            unary = [side.unary(run.effort.seconds) for side in sides]
-            sdk = [side.sdk(run.effort.sdk_functions) for side in sides]
+            # Each side is first as often as the others: whoever comes after another finds its disk busy.
+            turns = [*sides[number % 3 :], *sides[: number % 3]]
+            unary_of = {side: side.unary(run.effort.seconds) for side in turns}
+            sdk_of = {side: side.sdk(run.effort.sdk_functions) for side in turns}
+            unary, sdk = [unary_of[side] for side in sides], [sdk_of[side] for side in sides]
             if number:  # the first is the warm-up
                 for kind, (plain, without_receipts, unsigned) in (("unary", unary), ("sdk", sdk)):
                     samples[f"receipts_{kind}"].append(plain / without_receipts)

@@ -10,7 +10,7 @@ from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.call.v1.signed_call_pb2 import SignedCall
 from colonies.signing import call_digest, call_text
 from servicekit.members import TIMEOUT_S, outage_of
-from services.scheduler.domain.auditing import MembershipEvent
+from services.scheduler.domain.audited import MembershipEvent
 from services.scheduler.domain.records import Receipt
 
 PAGE = 1_000

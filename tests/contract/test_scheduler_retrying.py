@@ -11,7 +11,7 @@ from services.scheduler.domain.records import Entered
 from services.scheduler.domain.spec import ParentPolicy
 from services.scheduler.domain.states import Reason, State
 
-from .scheduler_records import ALICE, COLONY, WORKER, World, at, spec, success
+from .scheduler_records import ALICE, COLONY, WORKER, World, at, receipt, spec, success
 from .scheduler_works import Works
 
 pytestmark = pytest.mark.asyncio
@@ -161,3 +161,17 @@ async def test_the_queue_gives_out_what_came_back(works: Works) -> None:
     _, changes = await works.world.retry_workflow(entered.workflow_id, seconds=3)
     await works.queue.apply(COLONY, changes)
     assert [(one.id, one.attempt) for one in (await works.queue.claim(COLONY, WORKER, 5))[0]] == [(a, 2), (c, 1)]
+
+
+async def test_a_call_that_is_let_in_twice_is_kept_once(world: World) -> None:
+    """Only a Redis that was meddled with lets a signed call in again; then it does what it says again, and stands for both."""
+    (one,) = (await world.enter(spec("a"))).process_ids
+    workflow_id = (await world.tables.lives(COLONY, [one]))[0].workflow_id
+    assert workflow_id is not None
+    again = receipt()
+    for seconds in (1, 3):
+        await world.tables.cancel_workflow(COLONY, workflow_id, lambda _: None, ALICE.identity, at(seconds), again)
+        await world.retry_workflow(workflow_id, seconds=seconds + 1)
+    kept = {bytes(row["digest"]): row["uses"] for row in await world.rows("receipt")}
+    assert kept[again.digest] == 2
+    await world.check_ledger()

@@ -21,7 +21,7 @@ from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from colonies.scheduler.v1.process_pb2 import PROCESS_STATE_FAILED, PROCESS_STATE_SUCCESSFUL
 from colonies.scheduler.v1.spec_pb2 import WorkflowSpec
 from services.scheduler.domain import auditing
-from services.scheduler.domain.auditing import AuditPage
+from services.scheduler.domain.audited import AuditProcess
 from services.scheduler.store.audit import AuditLedgers
 from tests.audit.edits import random_edit
 from tests.harness.calls import eventually
@@ -172,7 +172,7 @@ async def test_who_comes_in_during_an_export_is_known_in_it(acme: Acme, monkeypa
     monkeypatch.setattr(auditing, "PAGE", 1)
     read, numbers = AuditLedgers.page, itertools.count()
 
-    async def page(self: AuditLedgers, *args: Any) -> AuditPage:
+    async def page(self: AuditLedgers, *args: Any) -> list[AuditProcess]:
         number = next(numbers)
         if number < 3:
             key = key_of(f"late {number}")

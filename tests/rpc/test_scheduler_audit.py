@@ -1,7 +1,9 @@
 """The audit export of the scheduler: what it refuses, what it holds together, and that a database which was meddled with shows."""
 
 import io
+import itertools
 import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,11 +11,14 @@ import grpc
 import psycopg
 import pytest
 import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from colonies.audit.findings import Kind, Report
 from colonies.audit.verify import verify
 from colonies.scheduler.v1 import audit_pb2 as pb
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
+from servicekit.clock import ManualClock
+from services.scheduler.domain import auditing
 from services.scheduler.store import audit as store
 from tests.audit.edits import random_edit
 from tests.harness.calls import first, refusal
@@ -106,14 +111,78 @@ async def test_what_was_submitted_without_receipts_is_told_apart(new_cluster: Ca
     assert report.counts["processes not audited"] == 1
 
 
-async def test_a_page_holds_as_many_large_calls_as_it_may(acme: Acme, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "MAX_BYTES", 10_000)
+async def test_what_is_large_is_read_in_parts(acme: Acme, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that do not go together, a process whose lines do not, and pages with a process or two each."""
+    monkeypatch.setattr(auditing, "MAX_LOADED", 10_000)
+    monkeypatch.setattr(auditing, "LARGE_CALL", 5_000)
+    monkeypatch.setattr(auditing, "PAGE", 2)
     for size in (6_000, 6_000, 20_000, 1, 1):
-        await acme.submit(spec(args=[value("1" * size)]), spec())
+        await acme.submit(spec(args=[value("1" * size)], max_retries=9), spec())
+    for _ in range(8):
+        await acme.close(await acme.one(), errors=["x" * 3_000], retryable=True)
+    await acme.close(await acme.one(), "1")
     data = await exported(acme.user)
     report = checked(acme, data)
     assert report.intact(strict=True), report.findings
     assert (report.counts["processes"], report.counts["processes not audited"]) == (10, 0)
+
+
+async def test_what_is_removed_during_an_export_ends_it(acme: Acme, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was seen in outline and is gone before its lines are read cannot be told of; half a process is not."""
+    await acme.submit(spec(), spec())
+    read = store.AuditLedgers.page
+
+    async def page(self: store.AuditLedgers, *args: Any) -> Any:
+        found = await read(self, *args)
+        with psycopg.connect(database_url) as connection:
+            connection.execute("DELETE FROM scheduler.ledger")
+        return found
+
+    monkeypatch.setattr(store.AuditLedgers, "page", page)
+    request = pb.ExportAuditRequest(colony_name=COLONY)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in acme.user.ExportAudit(request):
+            pass
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_time_finds_its_processes_wherever_they_are(
+    new_cluster: Callable[..., Awaitable[Cluster]],
+) -> None:
+    clock = ManualClock(time.time_ns())
+    acme = Acme(await new_cluster(services=SERVICES, clock=clock))
+    times = []
+    for _ in range(9):
+        times.append(clock.now_ns() // 1_000)
+        await acme.submit(spec())
+        clock.advance(seconds=1_000)
+
+    async def within(since: int | None, before: int | None) -> int:
+        fields: dict[str, Any] = {}
+        for name, moment in (("submitted_since", since), ("submitted_before", before)):
+            if moment is not None:
+                fields[name] = Timestamp(seconds=moment // 1_000_000, nanos=moment % 1_000_000 * 1_000)
+        return (await exported(acme.user, **fields)).count(b'"record":"process"')
+
+    for begin, end in itertools.combinations(range(9), 2):
+        assert await within(times[begin], times[end]) == end - begin
+    assert await within(None, times[4]) == 4
+    assert await within(times[4], None) == 5
+    assert await within(times[8] + 1, None) == 0
+    assert await within(None, times[0]) == 0
+
+
+async def test_a_ledger_that_an_older_scheduler_wrote_to_is_not_audited(acme: Acme, database_url: str) -> None:
+    """It knows nothing of hashes, and leaves a hole in the chain; the others stay whole."""
+    touched, _ = await acme.submit(spec(), spec())
+    await acme.close(await acme.one(), "1")
+    await acme.close(await acme.one(), "1")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE scheduler.ledger SET hash = NULL WHERE process_id = %s AND to_state = 2", [touched])
+    report = checked(acme, await exported(acme.user))
+    assert report.intact(), report.findings
+    assert not report.intact(strict=True)
+    assert (report.counts["processes"], report.counts["processes not audited"]) == (2, 1)
 
 
 async def test_what_is_removed_is_gone_and_the_rest_still_proves_itself(acme: Acme) -> None:

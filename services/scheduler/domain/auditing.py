@@ -1,99 +1,31 @@
-"""The audit export: a colony's ledger with the signed calls behind it, as the lines of an audit file (docs/audit.md)."""
+"""The audit export: a colony's ledger with the signed calls behind it, as the lines of an audit file (docs/audit.md).
 
-import base64
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+However much a colony has, and however large single calls are, what is held at a time is bounded: processes are read in outline
+first, small ones are then loaded together, and a large one piece by piece. Lines are only ever added to a ledger, so that one
+read up to the last line of the outline is as it was at that moment.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
 from colonies.audit.lines import VERSION, LineWriter
 from colonies.keys import PrivateKey
-from servicekit.clock import EPOCH, NS_PER_MS, Clock
-from servicekit.failures import FailedPrecondition
+from servicekit.clock import NS_PER_MS, Clock
+from servicekit.failures import FailedPrecondition, Unavailable
+from services.scheduler.domain.audited import AuditEvent, AuditProcess, MembershipEvent, Scope, call_record
 from services.scheduler.domain.records import Receipt
 
 PAGE = 500
 MIB = 1024 * 1024
 # Lines go out when they are this many bytes together.
 CHUNK_BYTES = MIB
+# What is loaded together of processes; more only of a single line or call.
+MAX_LOADED = 8 * MIB
+# Larger calls are written down beside the event loop.
+LARGE_CALL = MIB
 OWNER_KIND = "COLONY_ADDED"
-_MICROSECOND = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What of a colony is exported. No ids: all; else these, and all processes of these workflows."""
-
-    process_ids: Sequence[UUID] = ()
-    workflow_ids: Sequence[UUID] = ()
-    since: datetime | None = None
-    before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
-    """A ledger line, with the digests of the calls that it names."""
-
-    at: datetime
-    from_state: int
-    to_state: int
-    attempt: int
-    executor_name: str
-    actor: str
-    reason: str
-    outcome: int
-    errors: Sequence[str]
-    receipt: bytes | None
-    output_receipt: bytes | None
-    hash: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditProcess:
-    """A process and its ledger, as they were at one moment."""
-
-    id: UUID
-    sequence: int
-    workflow_id: UUID | None
-    initiator: str
-    initiator_name: str
-    submitted_at: datetime
-    priority_time: int
-    receipt: bytes | None
-    place: int
-    events: Sequence[AuditEvent]
-
-    @property
-    def receipts(self) -> Iterator[bytes]:
-        """The digests of the calls that it names, in the order in which it does."""
-        for digest in (self.receipt, *(one for event in self.events for one in (event.receipt, event.output_receipt))):
-            if digest is not None:
-                yield digest
-
-
-@dataclass(frozen=True, slots=True)
-class AuditPage:
-    """Some processes, and the calls which they name that were not known yet."""
-
-    processes: Sequence[AuditProcess]
-    receipts: Mapping[bytes, Receipt]
-    more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MembershipEvent:
-    """A link of auth's chain of memberships."""
-
-    number: int
-    at: datetime
-    kind: str
-    identity: str
-    key: str
-    role: str
-    name: str
-    calls: Sequence[Receipt]
-    hash: bytes
 
 
 class Ledgers(Protocol):
@@ -103,8 +35,24 @@ class Ledgers(Protocol):
         """Fails with NotFound for a process or workflow that the colony does not have."""
         ...
 
-    async def page(self, colony: str, scope: Scope, after: int, limit: int, known: Collection[bytes]) -> AuditPage:
-        """Processes after a place in submission order, without the calls that are known."""
+    async def bounds(self, colony: str, scope: Scope) -> tuple[int, int]:
+        """The places in submission order between which all of the scope lies: from behind the first, up to the second."""
+        ...
+
+    async def page(self, colony: str, scope: Scope, after: int, until: int, limit: int) -> list[AuditProcess]:
+        """Processes after a place in submission order, in outline."""
+        ...
+
+    async def events(self, processes: Sequence[AuditProcess]) -> Mapping[UUID, Sequence[AuditEvent]]:
+        """All lines of processes up to their last in the outline."""
+        ...
+
+    async def part(self, process: AuditProcess, after_line: int, at_most_bytes: int) -> Sequence[AuditEvent]:
+        """The lines of one process from behind a line on: at least one, and no more than about so many bytes."""
+        ...
+
+    def receipts(self, colony: str, digests: Sequence[bytes], at_most_bytes: int) -> AsyncIterator[Receipt]:
+        """Kept calls, in any order; loaded together while they are no more than so many bytes."""
         ...
 
 
@@ -123,21 +71,6 @@ class Memberships(Protocol):
     def events(self, colony: str, after: int) -> AsyncIterator[Sequence[MembershipEvent]]:
         """A colony's from behind a number on, in order, by pages."""
         ...
-
-
-@dataclass(slots=True)
-class _Lines:
-    """The file under way."""
-
-    writer: LineWriter
-    known: set[bytes] = field(default_factory=set)
-
-    def add_call(self, call: Receipt) -> bytes:
-        """Its line, before the first that names it."""
-        if call.digest in self.known:
-            return b""
-        self.known.add(call.digest)
-        return self.writer.line(_call_record(call))
 
 
 class Auditing:
@@ -166,138 +99,126 @@ class Auditing:
         Raises:
             FailedPrecondition: no receipts are kept.
             NotFound: no such process or workflow in this colony.
+            Unavailable: a process was removed meanwhile, or a server is out of reach; begin anew.
         """
         if not self._kept:
             msg = "this server keeps no receipts, so there is nothing to prove (COLONIES_RECEIPTS)"
             raise FailedPrecondition(msg, reason="RECEIPTS_NOT_KEPT")
         await self._ledgers.require(colony, scope)
-        members = await self._members(colony, 0)
-        owner = next((event.identity for event in members if event.kind == OWNER_KIND), "")
-        writer = LineWriter(self._header(colony, owner, asker, scope))
+        header = {
+            "record": "header",
+            "version": VERSION,
+            "cluster": self._cluster,
+            "colony": colony,
+            "owner": await self._owner(colony),
+            "asked_by": asker,
+            "time_ms": self._clock.now_ns() // NS_PER_MS,
+            "scope": scope.record(),
+        }
+        writer = LineWriter(header)
         chunk = bytearray(writer.header_line)
-        async for line in self._lines(colony, scope, members, _Lines(writer)):
+        async for line in _Export(self._ledgers, self._memberships, colony, writer).lines(scope):
             chunk += line
             if len(chunk) >= CHUNK_BYTES:
                 yield bytes(chunk)
                 chunk.clear()
         yield bytes(chunk + writer.seal(self._holder.key, time_ms=self._clock.now_ns() // NS_PER_MS))
 
-    async def _members(self, colony: str, after: int) -> list[MembershipEvent]:
-        return [event async for page in self._memberships.events(colony, after) for event in page]
+    async def _owner(self, colony: str) -> str:
+        """The owner's identity; empty for a colony from before memberships were written down."""
+        async for page in self._memberships.events(colony, 0):
+            return page[0].identity if page[0].kind == OWNER_KIND else ""
+        return ""
 
-    async def _lines(
-        self, colony: str, scope: Scope, members: Sequence[MembershipEvent], lines: _Lines
-    ) -> AsyncIterator[bytes]:
+
+class _Export:
+    """One file under way."""
+
+    def __init__(self, ledgers: Ledgers, memberships: Memberships, colony: str, writer: LineWriter) -> None:
+        self._ledgers = ledgers
+        self._memberships = memberships
+        self._colony = colony
+        self._writer = writer
+        # The last membership event that is written.
+        self._member = 0
+        # Calls that are written.
+        self._known: set[bytes] = set()
+
+    async def lines(self, scope: Scope) -> AsyncIterator[bytes]:
         """All lines between header and seal."""
-        last, after = 0, 0
+        after, until = await self._ledgers.bounds(self._colony, scope)
         while True:
-            page = await self._ledgers.page(colony, scope, after, PAGE, lines.known)
+            page = await self._ledgers.page(self._colony, scope, after, until, PAGE)
             # Who did what is on this page may have come since the export began: members are read after it, and written first.
-            members = [*members, *await self._members(colony, members[-1].number if members else last)]
-            for event in members:
-                yield b"".join(map(lines.add_call, event.calls))
-                yield lines.writer.line(_membership_record(event))
-                last = event.number
-            members = ()
-            for process in page.processes:
-                for line in _process_lines(process, page.receipts, lines):
+            async for line in self._members():
+                yield line
+            for group in _groups(page):
+                async for line in self._group(group):
                     yield line
-                after = process.sequence
-            if not page.more:
+            if len(page) < PAGE:
                 return
+            after = page[-1].sequence
 
-    def _header(self, colony: str, owner: str, asker: str, scope: Scope) -> dict[str, Any]:
-        return {
-            "record": "header",
-            "version": VERSION,
-            "cluster": self._cluster,
-            "colony": colony,
-            "owner": owner,
-            "asked_by": asker,
-            "time_ms": self._clock.now_ns() // NS_PER_MS,
-            "scope": {
-                "process_ids": [str(one) for one in scope.process_ids],
-                "workflow_ids": [str(one) for one in scope.workflow_ids],
-                "since_us": None if scope.since is None else _microseconds(scope.since),
-                "before_us": None if scope.before is None else _microseconds(scope.before),
-            },
-        }
+    async def _members(self) -> AsyncIterator[bytes]:
+        async for page in self._memberships.events(self._colony, self._member):
+            for event in page:
+                for call in event.calls:
+                    yield await self._call(call)
+                yield self._writer.line(event.record())
+                self._member = event.number
 
+    async def _group(self, group: Sequence[AuditProcess]) -> AsyncIterator[bytes]:
+        """The lines of processes; the calls that they name first, each once in the file."""
+        wanted = [digest for one in group if one.is_audited for digest in one.names if digest not in self._known]
+        async for call in self._ledgers.receipts(self._colony, list(dict.fromkeys(wanted)), MAX_LOADED):
+            yield await self._call(call)
+        if group[0].weight > MAX_LOADED:
+            async for line in self._large(group[0]):
+                yield line
+            return
+        loaded = await self._ledgers.events(group)
+        for process in group:
+            events = loaded.get(process.id, ())
+            if len(events) != process.lines:
+                raise _removed(process)
+            yield self._writer.line(process.record())
+            for number, event in enumerate(events, 1):
+                yield self._writer.line(event.record(process, number))
 
-def _process_lines(process: AuditProcess, receipts: Mapping[bytes, Receipt], lines: _Lines) -> Iterator[bytes]:
-    for digest in process.receipts:
-        if digest in receipts:
-            yield lines.add_call(receipts[digest])
-    yield lines.writer.line(
-        {
-            "record": "process",
-            "id": str(process.id),
-            "workflow_id": str(process.workflow_id or ""),
-            "initiator": process.initiator,
-            "initiator_name": process.initiator_name,
-            "submitted_us": _microseconds(process.submitted_at),
-            "priority_time": process.priority_time,
-            "call": _hex(process.receipt),
-            "place": process.place,
-            "events": len(process.events),
-        }
-    )
-    for number, event in enumerate(process.events, 1):
-        yield lines.writer.line(_event_record(process.id, number, event))
+    async def _large(self, process: AuditProcess) -> AsyncIterator[bytes]:
+        """The lines of a process that is alone in its group."""
+        yield self._writer.line(process.record())
+        number, last = 0, 0
+        while number < process.lines:
+            events = await self._ledgers.part(process, last, MAX_LOADED)
+            if not events:
+                raise _removed(process)
+            for event in events:
+                number, last = number + 1, event.line
+                yield self._writer.line(event.record(process, number))
 
-
-def _event_record(process_id: UUID, number: int, event: AuditEvent) -> dict[str, Any]:
-    return {
-        "record": "event",
-        "process": str(process_id),
-        "number": number,
-        "at_us": _microseconds(event.at),
-        "from": event.from_state,
-        "to": event.to_state,
-        "attempt": event.attempt,
-        "executor_name": event.executor_name,
-        "actor": event.actor,
-        "reason": event.reason,
-        "outcome": event.outcome,
-        "errors": list(event.errors),
-        "call": _hex(event.receipt),
-        "output_call": _hex(event.output_receipt),
-        "hash": _hex(event.hash),
-    }
+    async def _call(self, call: Receipt) -> bytes:
+        """The line of a call; empty if it is written already."""
+        if call.digest in self._known:
+            return b""
+        self._known.add(call.digest)
+        if len(call.body) < LARGE_CALL:
+            return self._writer.line(call_record(call))
+        return await asyncio.to_thread(lambda: self._writer.line(call_record(call)))
 
 
-def _membership_record(event: MembershipEvent) -> dict[str, Any]:
-    return {
-        "record": "membership",
-        "number": event.number,
-        "at_us": _microseconds(event.at),
-        "kind": event.kind,
-        "identity": event.identity,
-        "key": event.key,
-        "role": event.role,
-        "name": event.name,
-        "calls": [call.digest.hex() for call in event.calls],
-        "hash": event.hash.hex(),
-    }
+def _removed(process: AuditProcess) -> Unavailable:
+    return Unavailable(f"process {process.id} was removed during the export; begin anew", reason="EXPORT_INTERRUPTED")
 
 
-def _call_record(call: Receipt) -> dict[str, Any]:
-    return {
-        "record": "call",
-        "digest": call.digest.hex(),
-        "method": call.method,
-        "public_key": call.public_key.hex(),
-        "time_ms": call.time_ms,
-        "nonce": call.nonce.hex(),
-        "signature": call.signature.hex(),
-        "body": base64.b64encode(call.body).decode(),
-    }
-
-
-def _hex(digest: bytes | None) -> str:
-    return "" if digest is None else digest.hex()
-
-
-def _microseconds(moment: datetime) -> int:
-    """Since 1970."""
-    return (moment - EPOCH) // _MICROSECOND
+def _groups(page: Collection[AuditProcess]) -> list[list[AuditProcess]]:
+    """Neighbours whose lines are not too much together."""
+    groups: list[list[AuditProcess]] = []
+    weight = 0
+    for process in page:
+        if not groups or weight + process.weight > MAX_LOADED:
+            groups.append([])
+            weight = 0
+        groups[-1].append(process)
+        weight += process.weight
+    return groups

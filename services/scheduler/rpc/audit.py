@@ -11,7 +11,8 @@ from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceSer
 from servicekit.bounds import Bounds, checked
 from servicekit.caller import Caller
 from servicekit.streams import with_signs_of_life
-from services.scheduler.domain.auditing import Auditing, Scope
+from services.scheduler.domain.audited import Scope
+from services.scheduler.domain.auditing import Auditing
 from services.scheduler.rpc import convert
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"

@@ -65,6 +65,8 @@ WITH given AS (
   FROM (SELECT request, count(*) AS uses FROM closed GROUP BY request) AS c
   JOIN asked AS a USING (request)
   WHERE a.receipt IS NOT NULL
+  -- As in keep_receipt.
+  ON CONFLICT (colony, digest) DO UPDATE SET uses = receipt.uses + excluded.uses
 ), written AS (
   INSERT INTO ledger (
     colony, process_id, executor_type, at, from_state, to_state, attempt, executor_name, actor, reason, outcome, took_ms,

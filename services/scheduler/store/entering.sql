@@ -50,6 +50,8 @@ WITH asked AS (
   FROM accepted AS a
   JOIN mine AS m ON m.request = a.number
   WHERE a.receipt IS NOT NULL
+  -- As in keep_receipt.
+  ON CONFLICT (colony, digest) DO UPDATE SET uses = receipt.uses + excluded.uses
 ), entered AS (
   INSERT INTO process (
     id, colony, workflow_id, node_name, func_name, executor_type, executor_names, location, needs, label, priority_time,

@@ -166,8 +166,10 @@ SELECT
   (SELECT count(*) FROM workflows) + (SELECT count(*) FROM submissions) + (SELECT count(*) FROM receipts) AS count;
 
 -- name: keep_receipt
--- Keep a signed call that so many ledger lines of this transaction name.
+-- Keep a signed call that so many ledger lines of this transaction name. It is there already if it was let in twice, which takes
+-- a Redis that was meddled with; what it asks for may be done twice then, and is told of as such.
 INSERT INTO receipt (colony, digest, method, public_key, time_ms, nonce, signature, body, uses)
 VALUES (
   %(colony)s, %(digest)s, %(method)s, %(public_key)s, %(time_ms)s, %(nonce)s, %(signature)s, %(body)s, %(uses)s
-);
+)
+ON CONFLICT (colony, digest) DO UPDATE SET uses = receipt.uses + excluded.uses;

@@ -17,8 +17,10 @@ CREATE TABLE receipt (
   uses integer NOT NULL,
   PRIMARY KEY (colony, digest)
 );
--- Bodies hold what users packed already; trying to pack them again costs more than it saves.
+-- Bodies hold what users packed already; trying to pack them again costs more than it saves. And a size that is known without
+-- reading is one that bounds what an export loads.
 ALTER TABLE receipt ALTER COLUMN body SET STORAGE EXTERNAL;
+ALTER TABLE ledger ALTER COLUMN errors SET STORAGE EXTERNAL;
 
 ALTER TABLE process
   -- The call that submitted it, and the place of its spec in that; NULL: no receipts were kept.

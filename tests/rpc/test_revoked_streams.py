@@ -43,16 +43,18 @@ class Opened:
     """A stream that was let in."""
 
     name: str
-    call: Any
+    # With what it ends, and when.
+    end: "asyncio.Task[tuple[grpc.StatusCode, str, float]]"
 
-    async def end(self) -> tuple[grpc.StatusCode, str, float]:
-        """With what it ends, and when."""
-        try:
-            while await self.call.read() is not grpc.aio.EOF:
-                pass
-        except grpc.aio.AioRpcError as error:
-            return error.code(), from_rpc_error(error).reason, time.monotonic()
-        return grpc.StatusCode.OK, "", time.monotonic()
+
+async def read_out(call: Any) -> tuple[grpc.StatusCode, str, float]:
+    """Reads a stream to its end: with what it ends, and when."""
+    try:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return error.code(), from_rpc_error(error).reason, time.monotonic()
+    return grpc.StatusCode.OK, "", time.monotonic()
 
 
 def request_for(method: Method, process_id: str) -> Any:
@@ -84,7 +86,7 @@ async def opened(cluster: Cluster, word: str, key: PrivateKey, process_id: str) 
         assert members is not None
         place = (NO_COLONY if word == "service" else COLONY, key.identity)
         before = len(members._watchers.get(place, ()))
-        streams.append(Opened(f"{method.path} by {word}", kind(request)))
+        streams.append(Opened(f"{method.path} by {word}", asyncio.create_task(read_out(kind(request)))))
 
         async def watched(members: Any = members, place: Any = place, more: int = before + 1) -> bool:
             return len(members._watchers.get(place, ())) == more
@@ -95,7 +97,7 @@ async def opened(cluster: Cluster, word: str, key: PrivateKey, process_id: str) 
 
 async def cut(cluster: Cluster, streams: Sequence[Opened], event: Event) -> None:
     """Makes the event, and waits until all streams have ended as they should; prints how long that took."""
-    ends = asyncio.gather(*(stream.end() for stream in streams))
+    ends = asyncio.gather(*(stream.end for stream in streams))
     await event(cluster)
     begin = time.monotonic()
     async with asyncio.timeout(WAIT_S):
@@ -169,7 +171,7 @@ async def test_all_streams_of_whoever_is_thrown_out_end(cluster: Cluster, event:
         await cut(cluster, streams, event)
     finally:
         for stream in streams:
-            stream.call.cancel()
+            stream.end.cancel()
 
 
 async def test_streams_are_opened_to_no_other_kinds_of_callers() -> None:

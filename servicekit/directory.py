@@ -5,9 +5,10 @@ it ends; when the push breaks, copies serve for 30 s and then calls fail closed.
 changes may have been missed.
 
 That there is no record is believed only of somebody who asks again and again: who has just become a member may call at once,
-before the push of it has come here, and yet no stranger has the owner of the records asked for each of his calls. And who is not
-known here waits for one of a few places to be asked for in, so that strangers with ever new keys are bounded work for the owner
-of the records; who is known does not wait.
+before the push of it has come here, and yet no stranger has the owner of the records asked for each of his calls.
+
+And who is not known here waits for one of a few places to be asked for in, so that strangers with ever new keys are bounded
+work for the owner of the records; who is known does not wait.
 """
 
 import asyncio

@@ -120,20 +120,25 @@ def run(story: Coroutine[Any, Any, None]) -> None:
         asyncio.run(story)
 
 
+# Mostly one record, and mostly the oldest fetch: else hardly anything meets anything.
 STEPS = st.one_of(
-    st.tuples(st.sampled_from(["get", "change", "push"]), st.sampled_from(range(len(KEYS)))),
-    st.tuples(st.sampled_from(["read", "answer", "cancel"]), st.integers(0, 5)),
-    st.tuples(st.sampled_from(["sync", "break", "remove", "check"]), st.just(0)),
+    st.tuples(st.sampled_from(["get", "ask", "change", "push", "tell"]), st.sampled_from([0, 0, 0, 1, 2])),
+    st.tuples(st.sampled_from(["read", "answer", "cancel"]), st.sampled_from([0, 0, 0, 1, 2])),
+    st.tuples(st.sampled_from(["sync", "break", "remove"]), st.just(0)),
 )
 
 
 async def step(world: World, what: str, which: int) -> None:
     source = world.source
-    if what == "get":
+    if what in ("get", "ask"):
         await world.get(KEYS[which])
+        # What is asked is read at once, and answered later.
+        for asked in source.asked if what == "ask" else ():
+            asked.may_read.set()
     elif what == "change":
         source.versions[KEYS[which]] += 1
-    elif what == "push":
+    elif what in ("push", "tell"):
+        source.versions[KEYS[which]] += what == "tell"
         version = source.versions[KEYS[which]]
         await world.push(Change(*KEYS[which]))
         world.applied[KEYS[which]] = version
@@ -175,6 +180,27 @@ def test_in_no_order_is_an_older_answer_kept_or_given(steps: list[tuple[str, int
             world.answer()
             await settled()
             assert await task == world.directory.kept(*key) == world.source.versions[key]
+        await world.end()
+
+    run(story())
+
+
+@pytest.mark.parametrize("push", ["push", "remove", "sync", "break"])
+@pytest.mark.parametrize("answered", ["while the other is under way", "after the other"])
+def test_an_answer_from_before_a_change_is_not_kept_and_not_given_to_who_asks_after_it(push: str, answered: str) -> None:
+    async def story() -> None:
+        world = World()
+        await world.push(SYNCED)
+        early = await world.get(KEYS[0])
+        await step(world, "read", 0)
+        await step(world, "change", 0)
+        await step(world, push, 0)
+        late = await world.get(KEYS[0])
+        assert world.source.fetches == 2
+        for which in (0, 0) if answered == "while the other is under way" else (1, 0):
+            await step(world, "answer", which)
+        assert (await early, await late) == (1, world.source.versions[KEYS[0]])
+        assert world.directory.kept(*KEYS[0]) == world.source.versions[KEYS[0]]
         await world.end()
 
     run(story())

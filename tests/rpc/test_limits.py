@@ -323,6 +323,9 @@ async def test_messages_that_are_too_large_are_refused_by_name_and_by_grpc_beyon
         error = await sent(most + 3)
         assert (error.code, error.violations[0].field) == (grpc.StatusCode.INVALID_ARGUMENT, "request")
         assert str(most) in error.violations[0].description
+        # And that before the signature is looked at, over which all of it would be hashed: there is none here.
+        error = await refusal(call(b"\x0a\x04acme" + b"\x92\x7d\x00" * (most // 3)))
+        assert (error.code, error.violations[0].field) == (grpc.StatusCode.INVALID_ARGUMENT, "request")
     # Far beyond, gRPC itself does not take it, and says so without a reason and without a delay: no client repeats it.
     error = await sent(LARGE_AT_MOST + 2 * MIB)
     assert (error.code, error.reason, error.retry_delay) == (EXHAUSTED, "", None)

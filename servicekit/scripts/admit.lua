@@ -25,14 +25,14 @@ local YOUNG_MS = 70000
 local AHEAD_MS = 600000
 local ID_LENGTH, PREFIX_LENGTH = 40, 16
 
-local info = redis.call('INFO', 'server', 'replication')
-
-local function id(field)
+-- A section at a time: asked for both at once, the server takes half as long again.
+local function id(section, field)
+  local info = redis.call('INFO', section)
   local _, last = string.find(info, field, 1, true)
   return string.sub(info, last + 1, last + ID_LENGTH)
 end
 
-local run = id('\nrun_id:') .. ' ' .. id('\nmaster_replid:') .. ' '
+local run = id('server', '\nrun_id:') .. ' ' .. id('replication', '\nmaster_replid:') .. ' '
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 -- The later of two clocks: one that is behind must not end the memory's youth too soon.

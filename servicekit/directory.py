@@ -6,13 +6,16 @@ changes may have been missed.
 
 That there is no record is believed only of somebody who asks again and again: who has just become a member may call at once,
 before the push of it has come here, and yet no stranger has the owner of the records asked for each of his calls.
+
+And who is not known here waits for one of a few places to be asked for in, so that strangers with ever new keys are bounded
+work for the owner of the records; who is known does not wait.
 """
 
 import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -32,6 +35,9 @@ LONGEST_PAUSE_S = 2.0
 ABSENCES = 5
 ABSENT_FOR_NS = 1_000_000_000
 MAX_ABSENT = 10_000
+# How many records are asked for at one time, and how long one waits to be.
+MAX_FETCHES = 32
+LONGEST_WAIT_S = 5.0
 
 Key: TypeAlias = tuple[str, str]
 T = TypeVar("T")
@@ -63,6 +69,14 @@ class _Entry(Generic[T]):
 
 
 @dataclass(slots=True)
+class _Fetch(Generic[T]):
+    """A record that is being asked for, by all who want it now."""
+
+    task: "asyncio.Task[T | None]"
+    waiting: int = 0
+
+
+@dataclass(slots=True)
 class _Absence:
     """That there is no record: how often that was said since a moment."""
 
@@ -82,7 +96,9 @@ class Directory(Generic[T]):
         self._absences: OrderedDict[Key, _Absence] = OrderedDict()
         self._live = False
         self._lost_ns = 0
-        self._generation = 0
+        # What no change has overtaken: what is not here any more when it ends may be older than what was pushed.
+        self._fetches: dict[Key, _Fetch[T]] = {}
+        self._places = asyncio.Semaphore(MAX_FETCHES)
         self._watchers: dict[Key, set[asyncio.Event]] = {}
         self._on_colony_removed: list[Callable[[str], None]] = []
 
@@ -96,10 +112,10 @@ class Directory(Generic[T]):
         self._on_colony_removed.append(callback)
 
     async def get(self, colony: str, identity: str) -> T | None:
-        """The record, from the copy if it is good.
+        """The record, from the copy if it is good; all who want one at the same time share one answer of the source.
 
         Raises:
-            Unavailable: there is no good copy and the source is out of reach.
+            Unavailable: there is no good copy and the source is out of reach, or too much is asked of it.
         """
         kept = self.kept(colony, identity)
         if kept is not None:
@@ -107,22 +123,65 @@ class Directory(Generic[T]):
         key = (colony, identity)
         if self._is_known_absent(key):
             return None
-        generation = self._generation
-        value = await self._source.fetch(colony, identity)
-        now_ns = self._clock.now_ns()
-        ends_ns = None if value is None else self._ends(value)
-        if value is None or (ends_ns is not None and now_ns >= ends_ns):
+        fetch = self._fetches.get(key)
+        if fetch is None:
+            fetch = self._fetches[key] = _Fetch(asyncio.get_running_loop().create_task(self._fetch(key)))
+        fetch.waiting += 1
+        try:
+            # Who stops waiting does not stop the others.
+            return await asyncio.shield(fetch.task)
+        finally:
+            fetch.waiting -= 1
+            if not fetch.waiting and not fetch.task.done():
+                self._forget_fetch(key, fetch.task)
+                fetch.task.cancel()
+
+    async def _fetch(self, key: Key) -> T | None:
+        """Asks the source, and keeps the answer unless a change came meanwhile."""
+        task = asyncio.current_task()
+        try:
+            async with self._place():
+                value = await self._source.fetch(*key)
+            now_ns = self._clock.now_ns()
+            ends_ns = None if value is None else self._ends(value)
+            if ends_ns is not None and now_ns >= ends_ns:
+                value = None
+            fetch = self._fetches.get(key)
+            if fetch is not None and fetch.task is task:
+                # No change came while we asked, so the answer is not older than what was pushed.
+                self._keep(key, value, now_ns, math.inf if ends_ns is None else ends_ns)
+            return value
+        finally:
+            self._forget_fetch(key, task)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the places to be asked for in; whoever comes first gets the next that is free."""
+        try:
+            async with asyncio.timeout(LONGEST_WAIT_S):
+                await self._places.acquire()
+        except TimeoutError as error:
+            msg = "too many who are not known here call at once"
+            raise Unavailable(msg, reason="DIRECTORY_BUSY", retry_delay_s=LONGEST_PAUSE_S) from error
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _keep(self, key: Key, value: T | None, now_ns: int, ends_ns: float) -> None:
+        if value is None:
             self._entries.pop(key, None)
-            if generation == self._generation:
-                self._note_absent(key, now_ns)
-            return None
-        if generation == self._generation:
-            # No change came while we asked, so the answer is not older than what was pushed.
-            self._entries[key] = _Entry(value, now_ns, math.inf if ends_ns is None else ends_ns)
-            self._entries.move_to_end(key)
-            if len(self._entries) > MAX_ENTRIES:
-                self._entries.popitem(last=False)
-        return value
+            self._note_absent(key, now_ns)
+            return
+        self._entries[key] = _Entry(value, now_ns, ends_ns)
+        self._entries.move_to_end(key)
+        if len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
+
+    def _forget_fetch(self, key: Key, task: "asyncio.Task[T | None] | None") -> None:
+        fetch = self._fetches.get(key)
+        if fetch is not None and fetch.task is task:
+            del self._fetches[key]
 
     def _is_known_absent(self, key: Key) -> bool:
         absence = self._absences.get(key)
@@ -183,24 +242,29 @@ class Directory(Generic[T]):
             if self._live:
                 self._live = False
                 self._lost_ns = self._clock.now_ns()
+                # Of a change meanwhile nobody would hear.
+                self._fetches.clear()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     def _apply(self, event: Event) -> None:
-        self._generation += 1
+        # Whoever asks from here on is not given what was asked for before.
         if not isinstance(event, Change):
             self._live = True
+            self._fetches.clear()
             self._entries.clear()
             self._absences.clear()
             self._wake(list(self._watchers))
             return
         if event.colony_removed:
-            for key in [key for key in self._entries if key[0] == event.colony]:
-                del self._entries[key]
+            for kept in (self._entries, self._fetches):
+                for key in [key for key in kept if key[0] == event.colony]:
+                    del kept[key]
             self._wake([key for key in self._watchers if key[0] == event.colony])
             for callback in self._on_colony_removed:
                 callback(event.colony)
             return
+        self._fetches.pop((event.colony, event.identity), None)
         self._entries.pop((event.colony, event.identity), None)
         self._absences.pop((event.colony, event.identity), None)
         self._wake([(event.colony, event.identity)])

@@ -73,15 +73,22 @@ class RequestType:
         self._has_on_behalf_of = _has(descriptor, "on_behalf_of")
         self._at_most = LARGE_AT_MOST if name in LARGE else SMALL_AT_MOST
 
-    def envelope(self, body: bytes) -> Envelope:
-        """What the gate needs of the request.
+    def check_size(self, body: bytes) -> None:
+        """Refuses what is too large, before anything is made of it.
 
         Raises:
-            InvalidArgument: the request is too large, or not a message of this type.
+            InvalidArgument: it is.
         """
         if len(body) > self._at_most:
             description = f"must be at most {self._at_most} bytes; it has {len(body)}"
             raise InvalidArgument([Violation("request", description)])
+
+    def envelope(self, body: bytes) -> Envelope:
+        """What the gate needs of the request.
+
+        Raises:
+            InvalidArgument: it is not a message of this type.
+        """
         if not self._has_colony:
             return Envelope()
         try:

@@ -24,7 +24,8 @@ class KeyFile:
             KeyFileError: it cannot be read, can be read by others, or holds no key.
         """
         self._path = path
-        self._seen = self._version()
+        # Of the file: the version that was read, and the last one of which something was said.
+        self._read = self._told = self._version()
         self.key = PrivateKey.load(path)
         self._signers: list[Signer] = []
 
@@ -40,17 +41,19 @@ class KeyFile:
             self.look()
 
     def look(self) -> None:
-        """Reads the file again if it is not the one from before."""
+        """Reads the file again if it is not the one that was read before; one that could not be read, each time."""
         version = self._version()
-        if version == self._seen:
+        if version == self._read:
             return
-        # Told once for each version of the file, whatever is wrong with it.
-        self._seen = version
         try:
             key = PrivateKey.load(self._path)
         except KeyFileError as error:
-            log.error("cannot take the new key; signing with the one from before", error=str(error))  # noqa: TRY400 - no trace needed
+            # Told once for each version of the file, whatever is wrong with it: why it cannot be read may pass.
+            if version != self._told:
+                self._told = version
+                log.error("cannot take the new key; signing with the one from before", error=str(error))  # noqa: TRY400 - no trace needed
             return
+        self._read = self._told = version
         if key.identity == self.key.identity:
             return
         self.key = key

@@ -1,4 +1,8 @@
-"""How much one identity, and one colony, may ask for: token buckets in Redis, and open streams in this replica."""
+"""How much one identity, and one colony, may ask for: token buckets in Redis, and open streams in this replica.
+
+An identity counts in each place by itself (`of`), so that nobody's calls count for another: a key that is nobody's any more, or
+somebody's in another colony too, still has an identity that a member here is known by.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,7 +12,7 @@ from typing import Self
 
 from servicekit import metrics
 from servicekit.bounds import NAME
-from servicekit.caller import Caller, Role
+from servicekit.caller import MEMBER_ROLES, Caller, Role
 from servicekit.failures import ResourceExhausted
 from servicekit.settings import ServiceSettings
 
@@ -38,7 +42,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """The bucket of one identity or colony. `limit` is which of the two."""
+    """The bucket of one caller or colony. `limit` is which of the two, "identity" or "colony"."""
 
     limit: str
     of: str
@@ -55,6 +59,15 @@ def over_limit(bucket: Bucket, wait_ms: int) -> ResourceExhausted:
         metadata={"limit": bucket.limit, "per_second": f"{rate.per_second:g}", "burst": str(rate.burst)},
         retry_delay_s=wait_ms / 1000,
     )
+
+
+def whose(caller: Caller) -> str:
+    """For whom a call counts: a member of a colony, a service or the server owner, or a key of which no more is known."""
+    if caller.role in MEMBER_ROLES:
+        return f"member:{caller.colony}:{caller.identity}"
+    if caller.role is Role.ANYONE:
+        return f"stranger:{caller.call.key}"
+    return f"{caller.role}:{caller.identity}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +91,7 @@ class Limits:
         """Where this caller's call takes its tokens. Nobody but who may act in a colony takes any of the colony's."""
         found = []
         if self.identity is not None and caller.role is not Role.SERVICE:
-            found.append(Bucket("identity", caller.identity, self.identity))
+            found.append(Bucket("identity", whose(caller), self.identity))
         # A service or the server owner may name what is no colony's name, and as long as a request may be.
         if self.colony is not None and caller.role is not Role.ANYONE and NAME.match(caller.colony):
             found.append(Bucket("colony", caller.colony, self.colony))
@@ -86,7 +99,7 @@ class Limits:
 
 
 class Streams:
-    """Streams and long polls that are open in this replica, by identity."""
+    """Streams and long polls that are open in this replica, by whom they count for."""
 
     def __init__(self, most: int) -> None:
         """At most so many of one identity; 0 = any number."""
@@ -103,15 +116,16 @@ class Streams:
         if not self._most or caller.role is Role.SERVICE:
             yield
             return
-        if self._open[caller.identity] >= self._most:
+        one = whose(caller)
+        if self._open[one] >= self._most:
             metrics.LIMITED.labels("streams").inc()
             msg = f"this identity has {self._most} streams and long polls open in this replica, which is the most"
             metadata = {"limit": "streams", "most": str(self._most)}
             raise ResourceExhausted(msg, reason="TOO_MANY_STREAMS", metadata=metadata, retry_delay_s=STREAM_RETRY_S)
-        self._open[caller.identity] += 1
+        self._open[one] += 1
         try:
             yield
         finally:
-            self._open[caller.identity] -= 1
-            if not self._open[caller.identity]:
-                del self._open[caller.identity]
+            self._open[one] -= 1
+            if not self._open[one]:
+                del self._open[one]

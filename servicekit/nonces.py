@@ -37,11 +37,11 @@ class Nonces(Protocol):
     """Where nonces are claimed."""
 
     async def claim(self, call: Signed, buckets: Sequence[Bucket]) -> None:
-        """Claims the nonce of a call, and a token from each bucket; all or nothing.
+        """Claims the nonce of a call, and a token from each bucket or from none.
 
         Raises:
             Unauthenticated: it was claimed before, or that cannot be told and the call must be signed with a prefix.
-            ResourceExhausted: a bucket is empty.
+            ResourceExhausted: a bucket is empty. The nonce is used up: the call has to be signed anew.
             Unavailable: it cannot be known; the call must not go on.
         """
         ...

@@ -2,13 +2,14 @@
 
     observed (request id, log line, metrics)
       errors become status codes (servicekit.status)
-        signature and time (servicekit.signature)
-          size, colony and account read from the very bytes that were signed (servicekit.envelope)
-            role worked out (servicekit.directory), policy asked (servicekit.policy)
-              nonce claimed (servicekit.nonces), rates of the caller and its colony (servicekit.limits), in one step
-                open streams and long polls counted (servicekit.limits)
-                  request parsed whole
-                    servicer
+        size (servicekit.envelope)
+          signature and time (servicekit.signature)
+            colony and account read from the very bytes that were signed (servicekit.envelope)
+              role worked out (servicekit.directory), policy asked (servicekit.policy)
+                nonce claimed (servicekit.nonces), rates of the caller and its colony (servicekit.limits), in one step
+                  open streams and long polls counted (servicekit.limits)
+                    request parsed whole
+                      servicer
 
 Who may not call claims nothing, so that strangers use up neither a colony's rate nor Redis.
 
@@ -246,6 +247,8 @@ class CallPipeline(grpc.aio.ServerInterceptor):
     async def _admitted(
         self, method: str, request_type: RequestType, body: bytes, headers: Mapping[str, str]
     ) -> tuple[Envelope, Caller]:
+        # First: to hash what nobody may send would be work for anybody. It tells a stranger what the contract says, too.
+        request_type.check_size(body)
         signed = self._gate.authenticate(method, headers, body)
         envelope = request_type.envelope(body)
         caller = await self._gate.admit(method, signed, envelope)

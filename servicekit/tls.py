@@ -86,7 +86,7 @@ class Certificates:
         try:
             self._new_context(held)
         except ssl.SSLError as error:
-            msg = f"OpenSSL does not take the certificate: {error.reason or error}"
+            msg = f"OpenSSL does not take the certificate, or those that are trusted: {error.reason or error}"
             raise CertificateFileError(msg) from error
 
     def _new_context(self, held: Credentials) -> ssl.SSLContext:

@@ -178,6 +178,35 @@ async def test_a_clock_that_is_ahead_of_redis_lengthens_the_youth(one: Replica) 
     assert await reason(one.nonces, signed(time_ms=ahead_ms + MAX_SKEW_MS)) == PREFIX_REQUIRED
 
 
+async def test_a_memory_that_began_far_in_the_future_begins_anew_and_nothing_gets_in_by_it(one: Replica) -> None:
+    """Redis's clock was ahead when it began, and was put back."""
+    old = await prefix_of(one.nonces)
+    *run, _, _ = str(await one.client.get(MEMORY)).split()
+    await one.client.set(MEMORY, " ".join([*run, old, str(now_ms() + 3_600_000)]))
+    calls = [signed(prefix=old, time_ms=now_ms() + skew) for skew in SKEWS_MS]
+    assert {await reason(one.nonces, call) for call in calls} == {PREFIX_REQUIRED}
+    assert await prefix_of(one.nonces) != old
+    _, _, _, since = str(await one.client.get(MEMORY)).split()
+    assert abs(int(since) - now_ms()) < 60_000
+    assert await reason(one.nonces, signed(time_ms=int(since) + 70_001)) == LET_IN
+
+
+async def test_what_was_let_in_before_such_a_beginning_is_refused_after_it(one: Replica) -> None:
+    calls = await let_in_at_every_skew(one)
+    *run, prefix, _ = str(await one.client.get(MEMORY)).split()
+    await one.client.set(MEMORY, " ".join([*run, prefix, str(now_ms() + 3_600_000)]))
+    await none_gets_in_again(one, calls, {PREFIX_REQUIRED, REPLAYED})
+
+
+async def test_a_memory_that_is_as_far_ahead_as_clocks_may_be_stays(one: Replica) -> None:
+    """Else services whose clocks differ would take turns in beginning it, and nobody's prefix would be good."""
+    prefix = await prefix_of(one.nonces)
+    *run, _, _ = str(await one.client.get(MEMORY)).split()
+    await one.client.set(MEMORY, " ".join([*run, prefix, str(now_ms() + 300_000)]))
+    assert await prefix_of(one.nonces) == prefix
+    assert await reason(one.nonces, signed(prefix=prefix)) == LET_IN
+
+
 async def restarted(server: Valkey, replica: Replica) -> None:
     """Starts a server that was killed, and waits until the replica has a connection to it."""
     server.start()

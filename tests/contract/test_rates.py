@@ -12,7 +12,8 @@ from servicekit.failures import ResourceExhausted
 from servicekit.limits import Bucket, Rate
 from servicekit.nonces import PREFIX, RedisNonces
 from servicekit.redis import Client
-from tests.harness.nonces import LET_IN, prefix_of, reason, refused, signed
+from tests.harness.calls import eventually
+from tests.harness.nonces import LET_IN, REPLAYED, prefix_of, reason, refused, signed
 
 pytestmark = pytest.mark.asyncio
 
@@ -42,9 +43,8 @@ async def test_of_many_calls_at_once_as_many_get_in_as_there_are_tokens(trial: i
     calls = [signed(prefix=prefix) for _ in range(50)]
     ends = await asyncio.gather(*(reason(replicas[n % 2], call, [bucket]) for n, call in enumerate(calls)))
     assert sorted(ends) == [LET_IN] * 10 + [LIMITED] * 40
-    # Those that were refused claimed nothing: without the bucket they are let in, and the others are replays.
-    again = [await reason(replicas[0], call) for call in calls]
-    assert [end == LET_IN for end in again] == [end == LIMITED for end in ends]
+    # Those that were refused are used up too: nobody who captured one can have it executed when there are tokens again.
+    assert {await reason(replicas[n % 2], call) for n, call in enumerate(calls)} == {REPLAYED}
 
 
 async def test_a_call_takes_of_both_buckets_or_of_none(replicas: list[RedisNonces], clients: list[Client]) -> None:
@@ -96,3 +96,24 @@ async def test_what_comes_back_is_no_more_than_the_burst(replicas: list[RedisNon
     bucket = Bucket("identity", "me", Rate(SLOW, 3))
     ends = [await reason(replicas[0], signed(prefix=prefix), [bucket]) for _ in range(5)]
     assert ends == [LET_IN] * 3 + [LIMITED] * 2
+
+
+@pytest.mark.parametrize("ahead_s", [700, 3_600, 10 * 365 * 24 * 3_600])
+async def test_a_bucket_is_never_emptier_than_empty(ahead_s: int, replicas: list[RedisNonces], clients: list[Client]) -> None:
+    """Redis's clock was ahead, and put back: what it noted then locks nobody out for longer than an empty bucket does."""
+    prefix = await prefix_of(replicas[0])
+    seconds, _ = await clients[0].time()
+    key = f"{PREFIX}identity:me"
+    await clients[0].set(key, str((seconds + ahead_s) * 1_000), px=ahead_s * 1_000)
+    # A token takes 100 ms, all of them 300.
+    bucket = Bucket("identity", "me", Rate(10, 3))
+    end = await refused(replicas[0], signed(prefix=prefix), [bucket])
+    assert isinstance(end, ResourceExhausted)
+    assert 0 < end.retry_delay_s <= 0.1
+    # What comes back comes back for good, however often it is asked for meanwhile.
+    assert 0 < await clients[0].pttl(key) <= 300
+
+    async def let_in() -> bool:
+        return await reason(replicas[0], signed(prefix=prefix), [bucket]) == LET_IN
+
+    await eventually(let_in, seconds=5)

@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from colonies.tls import HTTP2_GREETING, Tls
+from colonies.tls import Tls
+from colonies.tls_diagnosis import HTTP2_GREETING
 from deploy.local.certificates import LIFE, Authority
 
 
@@ -32,6 +35,20 @@ class Pair:
         self.key_file.write_bytes(issued.key)
         self.cert_file.write_bytes(issued.certificate)
         return self.serial
+
+    def name_extension_twice(self) -> None:
+        """Puts a certificate of the same key into the file that parses, and whose extensions do not."""
+        key = serialization.load_pem_private_key(self.key_file.read_bytes(), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        now = dt.datetime.now(dt.UTC)
+        name = x509.Name([])
+        made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
+        for number in (1, 2):
+            made = made.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.2.3.{number}"), b""), critical=False)
+        der = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+        twice = der.replace(b"\x06\x03\x2a\x03\x02", b"\x06\x03\x2a\x03\x01")
+        assert twice != der
+        self.cert_file.write_text(ssl.DER_cert_to_PEM_cert(twice))
 
     @property
     def serial(self) -> int:

@@ -21,6 +21,7 @@ from tests.harness.calls import eventually, refusal
 from tests.harness.cluster import CLUSTER, COLONY, Cluster
 from tests.harness.keys import key_of
 
+from .rotations import rotate
 from .scheduler_colony import SERVICES, Acme, spec
 from .scheduler_streams import WorkStream, watching_assignments
 
@@ -130,7 +131,7 @@ async def test_a_colony_has_one_rate_for_all_its_members_and_none_for_others(new
     await auth(cluster, key_of("owner of umbrella")).ListUsers(request)
 
 
-async def test_what_one_limit_refuses_takes_nothing_of_the_other_and_no_nonce(new_cluster: Start) -> None:
+async def test_what_one_limit_refuses_takes_nothing_of_the_other(new_cluster: Start) -> None:
     cluster = await limited(
         new_cluster, identity_rate=A_MINUTE, identity_burst=BURST, colony_rate=A_MINUTE, colony_burst=2 * BURST
     )
@@ -149,8 +150,8 @@ async def test_what_one_limit_refuses_takes_nothing_of_the_other_and_no_nonce(ne
     assert [error.metadata["limit"] for error in ends if error] == ["identity"]
 
 
-async def test_the_same_signed_call_that_was_over_the_limit_is_good_later(new_cluster: Start) -> None:
-    """Its nonce was not claimed: it was not made."""
+async def test_a_signed_call_that_was_over_the_limit_is_never_good_again(new_cluster: Start) -> None:
+    """Whoever captured it could else have it executed as soon as there is a token; its caller signs anew."""
     cluster = await limited(new_cluster, identity_rate=10, identity_burst=1)
     signer = cluster.signer(cluster.keys.user)
     method = "/colonies.auth.v1.AuthService/ListUsers"
@@ -159,16 +160,36 @@ async def test_the_same_signed_call_that_was_over_the_limit_is_good_later(new_cl
     signer.nonce_prefix = asked.metadata["nonce_prefix"]
     calls = [signer.headers(method, USERS.SerializeToString()) for _ in range(10)]
     ends = await outcomes([call(USERS.SerializeToString(), metadata=headers) for headers in calls])
-    late = next(headers for headers, end in zip(calls, ends, strict=True) if end is not None)
+    over = [headers for headers, end in zip(calls, ends, strict=True) if end is not None and end.reason == "RATE_LIMITED"]
+    assert over
 
-    async def gets_in() -> bool:
-        (end,) = await outcomes([call(USERS.SerializeToString(), metadata=late)])
+    async def a_new_one_gets_in() -> bool:
+        headers = signer.headers(method, USERS.SerializeToString())
+        (end,) = await outcomes([call(USERS.SerializeToString(), metadata=headers)])
         assert end is None or end.reason == "RATE_LIMITED"
         return end is None
 
-    await eventually(gets_in)
-    replayed = await refusal(call(USERS.SerializeToString(), metadata=late))
-    assert replayed.reason == "SIGNATURE_REPLAYED"
+    await eventually(a_new_one_gets_in)
+    for headers in over:
+        replayed = await refusal(call(USERS.SerializeToString(), metadata=headers))
+        assert replayed.reason == "SIGNATURE_REPLAYED"
+
+
+async def test_a_retired_key_and_the_same_key_elsewhere_take_nothing_of_the_member(new_cluster: Start) -> None:
+    """Both have the identity that the member is known by, for ever."""
+    cluster = await limited(new_cluster, identity_rate=A_MINUTE, identity_burst=BURST)
+    old, new = cluster.keys.user, key_of("the user's new key")
+    await rotate(cluster, old, new)
+    info = auth_pb.GetServerInfoRequest()
+    ends = await outcomes([auth(cluster, old).GetServerInfo(info) for _ in range(3 * BURST)])
+    assert [error.reason for error in ends if error].count("RATE_LIMITED") >= BURST
+    await cluster.add_colony("umbrella", key_of("owner of umbrella"))
+    await cluster.add_user("umbrella", key_of("owner of umbrella"), "same", old)
+    there = auth_pb.ListUsersRequest(colony_name="umbrella")
+    ends = await outcomes([auth(cluster, old).ListUsers(there) for _ in range(3 * BURST)])
+    assert [error.reason for error in ends if error].count("RATE_LIMITED") >= BURST
+    # All of the member's own are left.
+    assert await users(cluster, new, BURST) == [None] * BURST
 
 
 async def test_the_services_have_no_rate_of_their_own(new_cluster: Start) -> None:
@@ -302,6 +323,9 @@ async def test_messages_that_are_too_large_are_refused_by_name_and_by_grpc_beyon
         error = await sent(most + 3)
         assert (error.code, error.violations[0].field) == (grpc.StatusCode.INVALID_ARGUMENT, "request")
         assert str(most) in error.violations[0].description
+        # And that before the signature is looked at, over which all of it would be hashed: there is none here.
+        error = await refusal(call(b"\x0a\x04acme" + b"\x92\x7d\x00" * (most // 3)))
+        assert (error.code, error.violations[0].field) == (grpc.StatusCode.INVALID_ARGUMENT, "request")
     # Far beyond, gRPC itself does not take it, and says so without a reason and without a delay: no client repeats it.
     error = await sent(LARGE_AT_MOST + 2 * MIB)
     assert (error.code, error.reason, error.retry_delay) == (EXHAUSTED, "", None)

@@ -1,4 +1,4 @@
-"""TLS: which certificates are used, read again when their files change, and why a connection did not come about.
+"""TLS: which certificates are used, read again when their files change.
 
 What is renewed is used for new connections; what runs over an old one goes on. Files that cannot be used change nothing: what
 was read before stays, and the reason is told.
@@ -6,9 +6,6 @@ was read before stays, and the reason is told.
 
 import asyncio
 import logging
-import os
-import socket
-import ssl
 import stat
 import threading
 import time
@@ -28,14 +25,6 @@ LOOK_SECONDS = 1.0
 RETIRED_SECONDS = 7 * 24 * 3600.0
 # What an attempt to connect may take: handshakes over a long way need it. (A refused attempt is made again sooner.)
 HANDSHAKE_MS = 5_000
-_DIAGNOSIS_SECONDS = 2.0
-_NO_TLS_THERE = "the server does not seem to speak TLS at this port; if it is not to, give --no-tls or set COLONIES_TLS=off"
-_ASKS_FOR_CERTIFICATE = "the server asks for a certificate of the client: give --cert-file FILE and --cert-key-file FILE"
-_CLOSED = "the server closed the connection as soon as it was made: it may not accept this client's certificate"
-# What a client of HTTP/2 says first: a fixed text, and settings that change nothing.
-HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-# OpenSSL's numbers for "hostname mismatch" and "IP address mismatch".
-_WRONG_NAME = (62, 64)
 
 _Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
@@ -61,7 +50,10 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the files of a Tls held when they were read. `expires` is the own certificate's end, in unix seconds."""
+    """What the files of a Tls held when they were read. `expires` is the own certificate's end, in unix seconds.
+
+    `roots` are the certificates that are trusted and nothing else, encoded anew: such files come with comments in any encoding.
+    """
 
     roots: bytes | None
     chain: bytes | None
@@ -82,7 +74,7 @@ class Credentials:
             raise CertificateFileError(msg)
         roots = _read(Path(tls.ca_file).expanduser(), "CA file") if tls.ca_file else None
         if roots is not None:
-            _certificates(roots, tls.ca_file)
+            roots = _encoded(_certificates(roots, tls.ca_file))
         if not tls.cert_file:
             return cls(roots, None, None, None)
         chain = _read(Path(tls.cert_file).expanduser(), "certificate")
@@ -120,6 +112,12 @@ def _certificates(pem: bytes, path: str) -> Any:
     except ValueError as error:
         msg = f"{path} holds no certificate in PEM"
         raise CertificateFileError(msg) from error
+
+
+def _encoded(certificates: Any) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
 def _check_pair(tls: Tls, chain: bytes, key: bytes) -> tuple[float, tuple[str, ...]]:
@@ -192,12 +190,13 @@ class CertificateFiles:
             self._next_look = now + LOOK_SECONDS
             # Before they are read: what changes meanwhile is seen at the next look.
             stamp = self._stamp()
-            if stamp in (self._used, self._refused):
+            if stamp == self._used:
                 return self._credentials
+            # What was refused is read again, too: why it could not be used may have lain elsewhere, and have passed.
             try:
                 self._credentials = self._read()
             except CertificateFileError as error:
-                if stamp == self._doubted:
+                if stamp == self._doubted and stamp != self._refused:
                     self._refused = stamp
                     self._on_refused(error)
                 self._doubted = stamp
@@ -206,8 +205,16 @@ class CertificateFiles:
             return self._credentials
 
     def _read(self) -> Credentials:
-        read = Credentials.read(self.tls)
-        self._check(read)
+        try:
+            read = Credentials.read(self.tls)
+            self._check(read)
+        except CertificateFileError:
+            raise
+        except Exception as error:
+            # Parsers fail in ways that nobody lists, and what is in a file must end no loop that looks at it.
+            names = ", ".join(str(path) for path in self.tls.paths)
+            msg = f"one of {names} holds what cannot be used for TLS ({type(error).__name__})"
+            raise CertificateFileError(msg) from error
         return read
 
     def _stamp(self) -> _Stamp:
@@ -327,68 +334,3 @@ class _Following:
         if current is not self._over:
             self._over, self._method = current, self._make(current)
         return self._method(*args, **options)
-
-
-def may_be_tls(details: str) -> bool:
-    """Whether the text of a failed call could come from a client and a server that do not agree about TLS."""
-    return ("failed to connect" in details or "Socket closed" in details) and "refused" not in details
-
-
-async def diagnose(host: str, port: int, tls: Tls | None) -> str:
-    """Why no connection comes about, as far as TLS is the reason; empty if it is not. Takes a few seconds at most.
-
-    gRPC's own words differ with the platform and often say no more than "Socket closed".
-    """
-    return await asyncio.to_thread(_diagnose, host.strip("[]"), port, tls)
-
-
-def _diagnose(host: str, port: int, tls: Tls | None) -> str:
-    try:
-        with socket.create_connection((host, port), timeout=_DIAGNOSIS_SECONDS) as connection:
-            return _try_plaintext(connection) if tls is None else _try_tls(connection, host, tls)
-    except CertificateFileError as error:
-        return str(error)
-    except OSError:
-        return ""  # the network is the reason, and not TLS
-
-
-def _try_plaintext(connection: socket.socket) -> str:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Nothing is sent over this connection: it only asks whether there is TLS.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    try:
-        context.wrap_socket(connection).close()
-    except ssl.SSLError as error:
-        if "ALERT" not in (error.reason or ""):
-            return ""
-    return "the server speaks TLS at this port, and the client does not: give --ca-file FILE or --tls, or set COLONIES_TLS=on"
-
-
-def _try_tls(connection: socket.socket, host: str, tls: Tls) -> str:
-    held = Credentials.read(tls)
-    context = ssl.create_default_context(cadata=held.roots.decode() if held.roots is not None else None)
-    context.set_alpn_protocols(["h2"])
-    if tls.cert_file:
-        context.load_cert_chain(*(os.path.expanduser(name) for name in (tls.cert_file, tls.cert_key_file)))  # noqa: PTH111
-    greeted = False
-    try:
-        with context.wrap_socket(connection, server_hostname=host) as secured:
-            greeted = True
-            # Whether it wants a certificate of the client, a server of TLS 1.3 says after its side of the handshake.
-            secured.sendall(HTTP2_GREETING)
-            closed = not secured.recv(1)
-    except ssl.SSLCertVerificationError as error:
-        what = "is for another name" if error.verify_code in _WRONG_NAME else "is not trusted"
-        return f"the server's certificate {what}: {error.verify_message}"
-    except (ssl.SSLError, ConnectionError, TimeoutError) as error:
-        reason = str(getattr(error, "reason", None) or "").replace("_", " ").lower()
-        if "certificate required" in reason or (not tls.cert_file and "handshake failure" in reason):
-            return _ASKS_FOR_CERTIFICATE
-        if "alert" in reason:
-            return f"the server does not accept this client's certificate: {reason}"
-        return "" if greeted else _NO_TLS_THERE
-    if not closed:
-        return ""
-    return _CLOSED if tls.cert_file else _ASKS_FOR_CERTIFICATE

@@ -1,6 +1,8 @@
 """TLS of the SDK: files that change, what is said when it does not fit, and how a profile asks for it."""
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import colonies.tls
+from colonies import tls_diagnosis
 from colonies.client import AsyncClient
 from colonies.errors import CertificateFileError, ProfileError, UnavailableError
 from colonies.executor import Executor
@@ -133,14 +136,14 @@ async def test_a_server_far_away_gets_time_for_its_handshake(server: Pair) -> No
 
 @pytest.mark.asyncio
 async def test_a_port_that_says_nothing_is_no_hang(server: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(colonies.tls, "_DIAGNOSIS_SECONDS", 0.2)
+    monkeypatch.setattr(tls_diagnosis, "DIAGNOSIS_SECONDS", 0.2)
     held: list[asyncio.StreamWriter] = []
     silent = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
     try:
         port = silent.sockets[0].getsockname()[1]
         async with asyncio.timeout(5):
-            assert "does not seem to speak TLS" in await colonies.tls.diagnose("127.0.0.1", port, server.trust)
-            assert await colonies.tls.diagnose("127.0.0.1", port, None) == ""
+            assert "does not seem to speak TLS" in await tls_diagnosis.diagnose("127.0.0.1", port, server.trust)
+            assert await tls_diagnosis.diagnose("127.0.0.1", port, None) == ""
     finally:
         silent.close()
         for writer in held:
@@ -197,6 +200,59 @@ def test_the_latest_pair_that_fits_is_what_is_used(
                 pair.key_file.unlink()
         # Not yet a second later: nobody has looked.
         assert files.latest().chain == good
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+async def test_comments_among_authorities_are_in_nobodys_way(server: Pair, client: Pair, encoding: str) -> None:
+    client.ca_file.write_bytes("# Málaga\n".encode(encoding) + client.ca_file.read_bytes())
+    async with listening(server) as port:
+        assert await outcome(port, client.trust) == THROUGH
+    async with listening(server, mutual=True) as port:
+        assert "asks for a certificate" in await outcome(port, client.trust)
+
+
+@pytest.mark.asyncio
+async def test_to_ask_why_there_is_no_connection_raises_nothing(server: Pair, client: Pair) -> None:
+    client.name_extension_twice()
+    async with listening(server) as port:
+        assert await tls_diagnosis.diagnose("localhost", port, client.tls) == ""
+    assert await tls_diagnosis.diagnose("no such name" * 100, 1, None) == ""
+    assert await tls_diagnosis.diagnose("127.0.0.1", 1 << 20, None) == ""
+
+
+def test_a_certificate_that_no_parser_takes_is_refused_and_the_one_before_stays(
+    client: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colonies.tls, "LOOK_SECONDS", 0.0)
+    refused: list[CertificateFileError] = []
+    files = CertificateFiles(client.tls, on_refused=refused.append)
+    held = files.latest()
+    client.name_extension_twice()
+    assert [files.latest() for _ in range(4)] == [held] * 4
+    assert len(refused) == 1
+    with pytest.raises(CertificateFileError, match=r"client\.crt.*DuplicateExtension"):
+        CertificateFiles(client.tls)
+
+
+def test_files_that_could_not_be_used_for_a_while_are_used_afterwards(
+    client: Pair, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing about them changes in between: it is the machine that had no file descriptors left, say."""
+    monkeypatch.setattr(colonies.tls, "LOOK_SECONDS", 0.0)
+    refused: list[CertificateFileError] = []
+    files = CertificateFiles(client.tls, on_refused=refused.append)
+    held = files.latest()
+    client.renew(authority)
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "read_bytes", _too_many_files)
+        assert [files.latest() for _ in range(4)] == [held] * 4
+    assert len(refused) == 1
+    assert files.latest().chain == client.cert_file.read_bytes()
+
+
+def _too_many_files(_: Path) -> bytes:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def test_a_certificate_without_its_key_is_refused(client: Pair) -> None:

@@ -44,9 +44,10 @@ def test_requests_are_bounded(method: Method) -> None:
     # A field that no message has; its length takes four bytes, its key two.
     padding = b"\xfa\x3f" + _varint(at_most - 6) + b"\0" * (at_most - 6)
     assert len(padding) == at_most
+    kind.check_size(padding)
     kind.envelope(padding)
     with pytest.raises(InvalidArgument) as caught:
-        kind.envelope(padding + b"\0")
+        kind.check_size(padding + b"\0")
     assert [violation.field for violation in caught.value.violations] == ["request"]
 
 

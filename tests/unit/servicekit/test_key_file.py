@@ -1,5 +1,7 @@
 """A service's key file that is replaced, taken away and spoilt under it."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,25 @@ def test_with_a_file_that_is_no_good_the_old_key_signs_on_and_that_is_said_once(
     path.touch(mode=0o600)
     assert said() == ["error"]
     put(NEW, path)
+    file.look()
+    assert signer.key.identity == NEW.identity
+
+
+def test_a_new_key_that_could_not_be_read_for_a_while_is_read_afterwards(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing about the file changes in between: it is the machine that had no file descriptors left, say."""
+    file = KeyFile(path)
+    signer = file.signs_for(Signer(file.key, "test"))
+
+    def too_many_files(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    put(NEW, path)
+    with monkeypatch.context() as failing, structlog.testing.capture_logs() as lines:
+        failing.setattr(Path, "read_text", too_many_files)
+        for _ in range(3):
+            file.look()
+    assert [line["log_level"] for line in lines] == ["error"]
+    assert signer.key.identity == OLD.identity
     file.look()
     assert signer.key.identity == NEW.identity
 

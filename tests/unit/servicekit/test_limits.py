@@ -20,11 +20,35 @@ def caller(role: Role, *, identity: str = ME, colony: str = "acme") -> Caller:
     return Caller(identity, colony, role, "name", Member(identity, role, "name"), True, signed(key=OTHER))
 
 
-@pytest.mark.parametrize("role", [Role.COLONY_OWNER, Role.USER, Role.EXECUTOR, Role.SERVER_OWNER])
-def test_a_call_counts_for_its_caller_and_its_colony(role: Role) -> None:
+@pytest.mark.parametrize(
+    ("role", "of"),
+    [
+        (Role.COLONY_OWNER, f"member:acme:{ME}"),
+        (Role.USER, f"member:acme:{ME}"),
+        (Role.EXECUTOR, f"member:acme:{ME}"),
+        (Role.SERVER_OWNER, f"server_owner:{ME}"),
+    ],
+)
+def test_a_call_counts_for_its_caller_and_its_colony(role: Role, of: str) -> None:
     # By what the member is known by, and not by the key that signed: a new key is no new allowance.
-    assert [(one.limit, one.of) for one in BOTH.buckets(caller(role))] == [("identity", ME), ("colony", "acme")]
+    assert [(one.limit, one.of) for one in BOTH.buckets(caller(role))] == [("identity", of), ("colony", "acme")]
     assert [one.limit for one in BOTH.buckets(caller(role, colony=""))] == ["identity"]
+
+
+def test_no_two_callers_of_one_identity_count_for_each_other() -> None:
+    """A key that was rotated away still has the identity that its member is known by; and so has it in other colonies."""
+    callers = [
+        caller(Role.USER),
+        caller(Role.USER, colony="other"),
+        caller(Role.USER, colony="stranger"),
+        caller(Role.SERVER_OWNER),
+        Caller(ME, "acme", Role.ANYONE, "", Member(ME, Role.ANYONE, ""), True, signed(key=ME)),
+    ]
+    assert len({one.of for who in callers for one in BOTH.buckets(who) if one.limit == "identity"}) == len(callers)
+    streams = Streams(1)
+    with ExitStack() as stack:
+        for who in callers:
+            stack.enter_context(streams.one_of(who))
 
 
 def test_strangers_take_nothing_of_a_colony_and_services_have_no_rate_of_their_own() -> None:
@@ -81,9 +105,9 @@ def test_never_more_than_the_most_are_open_and_every_end_makes_room(steps: list[
                 with pytest.raises(ResourceExhausted) as caught:
                     stack.enter_context(streams.one_of(caller(Role.USER, identity=who)))
                 assert caught.value.reason == "TOO_MANY_STREAMS"
-                # The same identity in another colony is the same.
+                # In another role the same member is the same.
                 with pytest.raises(ResourceExhausted):
-                    stack.enter_context(streams.one_of(caller(Role.USER, identity=who, colony="other")))
+                    stack.enter_context(streams.one_of(caller(Role.COLONY_OWNER, identity=who)))
         elif mine and fails:
             with pytest.raises(ZeroDivisionError), mine.pop():
                 raise ZeroDivisionError

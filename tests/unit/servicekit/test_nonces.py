@@ -52,6 +52,26 @@ async def test_a_claim_that_the_client_library_repeats_is_no_replay_and_another_
     await repeating.aclose()
 
 
+async def test_a_claim_of_a_call_over_the_limit_that_is_repeated_is_over_the_limit(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds its own claim, and that is none of a call that was let in; nor does it call its own caller a thief."""
+    client, repeating = servicekit_redis.connect(redis_url), servicekit_redis.connect(redis_url)
+    nonces, nonces_repeating = RedisNonces(client, SystemClock()), RedisNonces(repeating, SystemClock())
+    prefix = await prefix_of(nonces)
+    assert await reason(nonces, signed(prefix=prefix), [ONE]) == LET_IN
+    sent = repeated(repeating, monkeypatch)
+    over = signed(prefix=prefix)
+    assert await reason(nonces_repeating, over, [ONE]) == "RATE_LIMITED"
+    assert sent == ["EVALSHA", "EVALSHA"]
+    (key,) = [key async for key in client.scan_iter(match=f"*{over.nonce}*")]
+    assert 129_000 < await client.pttl(key) <= 130_000
+    assert await reason(nonces, over) == REPLAYED
+    assert await reason(nonces_repeating, over) == REPLAYED
+    await client.aclose()
+    await repeating.aclose()
+
+
 async def test_a_claim_is_kept_as_long_as_a_signature_is_fresh_and_not_lengthened_by_replays(redis_url: str) -> None:
     client = servicekit_redis.connect(redis_url)
     nonces = RedisNonces(client, SystemClock())

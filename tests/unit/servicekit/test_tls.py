@@ -235,7 +235,7 @@ async def test_files_that_cannot_be_used_are_refused_and_the_old_stay(
         server.cert_file.write_bytes(certificate.sign(weak, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     async with served(secured(tmp_path, server)) as process:
-        for spoil in (not_pem, of_another_key, gone, open_to_others, expired, too_weak):
+        for spoil in (not_pem, of_another_key, gone, open_to_others, expired, too_weak, server.name_extension_twice):
             before = refusals()
             spoil()
             await comes_true(lambda before=before: refusals() > before)  # type: ignore[misc]
@@ -251,6 +251,34 @@ async def test_files_that_cannot_be_used_are_refused_and_the_old_stay(
             await comes_true(lambda new=new: shown_serial(process.port, client) == new)  # type: ignore[misc]
             serial, certificate, key = new, server.cert_file.read_bytes(), server.key_file.read_bytes()
         assert CERTIFICATE_EXPIRES._value.get() == process_expiry(process)
+
+
+# Bundles of authorities say whose they are, in whatever encoding; one may come with another key of the same name, or twice.
+COMMENTS = ("# Türk Trust, Málaga\n".encode(), "# Türk Trust, Málaga\n".encode("latin-1"), b"# \x00\xff\n")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("comment", COMMENTS)
+async def test_authorities_with_comments_in_any_encoding_are_taken(
+    tmp_path: Path, authority: Authority, server: Pair, client: Pair, comment: bytes
+) -> None:
+    another = Authority.create("another authority")
+    server.ca_file.write_bytes(comment + authority.pem)
+    async with served(secured(tmp_path, server, tls_require_client_cert=True)) as process:
+        assert await asyncio.to_thread(shown_serial, process.port, client, speak=True) == server.serial
+        assert "colonies_rpc" in await asyncio.to_thread(metrics, process, client)
+        # And of those that are added while it runs: the process looks on, and lets in who comes by them.
+        server.ca_file.write_bytes(comment + authority.pem + comment + another.pem + authority.pem)
+        client.renew(another)
+
+        def let_in() -> bool:
+            try:
+                return "colonies_rpc" in metrics(process, client)
+            except OSError:
+                return False
+
+        await comes_true(let_in)
+        assert await asyncio.to_thread(shown_serial, process.port, client, speak=True) == server.serial
 
 
 def refusals() -> float:

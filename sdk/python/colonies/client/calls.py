@@ -18,7 +18,8 @@ from colonies.profile import Profile, active, cluster_for, tls_for
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from colonies.signing import Signer, SigningChannel, signed_channel
-from colonies.tls import CertificateFiles, Tls, diagnose, may_be_tls
+from colonies.tls import CertificateFiles, Tls
+from colonies.tls_diagnosis import diagnose, may_be_tls
 
 if TYPE_CHECKING:
     from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub

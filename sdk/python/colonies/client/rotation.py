@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 from colonies.auth.v1 import auth_service_pb2 as auth
 from colonies.client.calls import Calls
-from colonies.errors import PermissionDeniedError, RpcError
+from colonies.errors import PermissionDeniedError
 from colonies.keys import PrivateKey
 from colonies.signing import now_ms, rotate_text
 
@@ -33,7 +33,10 @@ class KeyCalls(Calls):
     ) -> auth.RotateKeyResponse:
         """Puts a new key in the place of this client's, which signs with it from then on.
 
-        Keep the new key before you call this: once it is made, nothing else proves who you are. To repeat it does no harm.
+        Keep both keys before you call this, and until it has returned: once it is made, the new one alone proves who you are.
+        Whatever it raises, this client signs with the old key as before. If that was an outage or a cancellation, nobody here
+        knows whether it was made; until you do, the old key may be refused. Repeat it with the same key, which does no harm:
+        it finds out, with whichever of the two is good, and ends with the new one. (A KeyFileRotation has both in files.)
 
         Args:
             new: the new key.
@@ -56,8 +59,12 @@ class KeyCalls(Calls):
             self.use_key(new)
             try:
                 return await self.call(self.auth.RotateKey, request)
-            except RpcError:
+            except PermissionDeniedError:
+                # Neither key is anybody's: what was said of the client's own is the answer.
                 self.use_key(old)
+            except BaseException:
+                self.use_key(old)
+                raise
             raise
         self.use_key(new)
         return response

@@ -246,7 +246,7 @@ class AuthServiceServicer:
     def RotateKey(self, request, context):
         """Gives the caller a new key: the call is signed by the key that it has, and holds a proof by the new one. From then on the new
         key signs, and the old one does so for `keep_old_ms` more, so that calls in flight are not refused; older keys that were
-        still good for a while end then at the latest. What a member is known by, and all that it has in hand, stays as it is.
+        still good end at once. What a member is known by, and all that it has in hand, stays as it is.
 
         For members of a colony; with an empty `colony_name`, for the server owner and the services. Repeating the call changes
         nothing, whether it is signed by the old key while that is good, or by the new one.
@@ -257,6 +257,8 @@ class AuthServiceServicer:
         * ALREADY_EXISTS: the new key is, or was, another member's, or the caller's own; reason IDENTITY_TAKEN. Make another key.
         * FAILED_PRECONDITION: the caller's key has been rotated away and is good for a while only; reason KEY_RETIRED. Sign with
         the current key.
+        * RESOURCE_EXHAUSTED: the member has rotated ten times within an hour; reason ROTATED_TOO_OFTEN. RetryInfo says when it may
+        again. Repeating a rotation is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

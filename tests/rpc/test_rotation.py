@@ -203,9 +203,12 @@ async def test_an_executor_is_the_same_one_when_it_registers_again(pair: Cluster
         registered = await pair.register(COLONY, "worker-1", key)
         assert (registered.identity, registered.state) == (old.identity, registry_pb.EXECUTOR_STATE_APPROVED)
     advance(pair, ms=KEEP_MS)
-    # Whoever has the retired key can neither enter with it nor take the approval away.
-    error = await refusal(pair.register(COLONY, "somebody-else", old))
-    assert error.reason == "KEY_RETIRED"
+    # Whoever has the retired key can neither enter with it nor take the approval away, nor learn that there is such a colony.
+    answers = [await pair.register(colony, "somebody-else", old) for colony in (COLONY, "nowhere")]
+    assert answers[0] == answers[1]
+    assert (answers[0].identity, answers[0].state) == (old.identity, registry_pb.EXECUTOR_STATE_PENDING)
+    listed = await pair.stub(RegistryServiceStub, owner).ListExecutors(registry_pb.ListExecutorsRequest(colony_name=COLONY))
+    assert [executor.name for executor in listed.executors] == ["worker-1", "worker-2"]
     assert await may(pair, NEW)
     # Thrown out, it stays what it was, and comes back as that.
     registry = pair.stub(RegistryServiceStub, owner)

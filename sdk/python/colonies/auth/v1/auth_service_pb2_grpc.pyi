@@ -33,7 +33,8 @@ class AuthServiceStub:
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
       * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: calls that change
+        memberships are kept as they came, so they have at most 4 KiB, and no fields that this version does not know.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
 
     A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
@@ -134,7 +135,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
       * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: calls that change
+        memberships are kept as they came, so they have at most 4 KiB, and no fields that this version does not know.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
 
     A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
@@ -231,7 +233,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
       * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: calls that change
+        memberships are kept as they came, so they have at most 4 KiB, and no fields that this version does not know.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
 
     A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that

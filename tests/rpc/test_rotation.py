@@ -264,7 +264,9 @@ async def test_the_ledger_shows_who_came_and_went_and_proves_it(pair: Cluster) -
 
 
 async def test_a_call_that_is_passed_on_must_bear_its_signature(pair: Cluster) -> None:
-    (call,) = (await ledger(pair, pair.keys.owner))[0].calls
+    events = await ledger(pair, pair.keys.owner)
+    (added,) = events[0].calls
+    call, registration = events[2].calls
     registry = pair.stub(AuthServiceStub, pair.keys.service("registry"))
 
     async def put(*calls: Any) -> RpcError | None:
@@ -276,13 +278,31 @@ async def test_a_call_that_is_passed_on_must_bear_its_signature(pair: Cluster) -
         return None
 
     forged = type(call).FromString(call.SerializeToString())
-    forged.body = forged.body + b"\x00"
+    forged.body = registry_pb.ApproveExecutorRequest(colony_name=COLONY, identity=NEW.identity).SerializeToString()
+    elsewhere = type(call).FromString(call.SerializeToString())
+    elsewhere.body = registry_pb.ApproveExecutorRequest(colony_name="other", identity=NEW.identity).SerializeToString()
+    no_message = type(call).FromString(registration.SerializeToString())
+    no_message.body = b"\xff"
     large = type(call)(body=b"\x00" * (2 * 1024 * 1024 + 1))
-    for calls, field in (([call, forged], "calls[1].signature"), ([large], "calls[0]"), ([call] * 5, "calls")):
+    for calls, fields in (
+        ([call, forged], ["calls[1].signature"]),
+        ([added], ["calls[0].method"]),
+        ([call, type(call)()], ["calls[1].method"]),
+        ([elsewhere], ["calls[0].body", "calls[0].signature"]),
+        ([no_message], ["calls[0].body", "calls[0].signature"]),
+        ([large], ["calls[0]"]),
+        ([call] * 5, ["calls"]),
+    ):
         error: Any = await put(*calls)
-        assert [violation.field for violation in error.violations] == [field]
+        assert [violation.field for violation in error.violations] == fields
     assert not await may(pair, NEW)
-    assert await put(call) is None
+    # Signed well, but in another colony.
+    await pair.add_colony("other", pair.keys.owner)
+    await pair.add_executor("other", pair.keys.owner, "worker-1", pair.keys.executor)
+    for other in (await ledger(pair, pair.keys.owner, colony="other"))[1].calls:
+        error = await put(other)
+        assert [violation.field for violation in error.violations] == ["calls[0].body"]
+    assert await put(call, registration) is None
     assert await may(pair, NEW)
 
 

@@ -129,6 +129,21 @@ async def test_only_the_current_key_rotates(pair: Cluster) -> None:
     assert not await may(pair, NEWER)
 
 
+async def test_who_rotates_again_and_again_is_told_when_to_come_again(pair: Cluster) -> None:
+    keys = [pair.keys.user, *(key_of(f"new {number}") for number in range(11))]
+    for number in range(10):
+        await rotate(pair, keys[number], keys[number + 1], keep_old_ms=3_600_000)
+        await rotate(pair, keys[number], keys[number + 1], keep_old_ms=3_600_000)
+        advance(pair, ms=1_000)
+    error = await refusal(rotate(pair, keys[10], keys[11]))
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "ROTATED_TOO_OFTEN")
+    assert error.retry_delay == 3_590
+    assert [await may(pair, key) for key in keys[8:]] == [False, True, True, False]
+    assert len([event for event in await ledger(pair, pair.keys.owner) if event.name == USER]) == 11
+    advance(pair, ms=3_590_000)
+    await rotate(pair, keys[10], keys[11])
+
+
 async def test_two_rotations_at_once_are_one_rotation(pair: Cluster) -> None:
     keys = [key_of(f"racer {number}") for number in range(8)]
     outcomes = await asyncio.gather(

@@ -15,7 +15,8 @@ from google.protobuf.message import DecodeError, Message
 from servicekit.failures import InvalidArgument, Violation
 
 _FIELDS = {"colony_name": 1, "on_behalf_of": 4}
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
 # Requests that carry user data may be large; all others are small, whoever sends them.
 LARGE_AT_MOST = 32 * MIB
 SMALL_AT_MOST = 1 * MIB
@@ -36,6 +37,19 @@ LARGE = frozenset(
         "DropExecutor",
     }
 )
+# These are kept as they came, for as long as there is a ledger: so there is no room in them for anything but what they say. The
+# bound of a registration is its largest legal one (tests/unit/registry/test_registration_size.py).
+KEPT_AT_MOST = {
+    "AddColony": 4 * KIB,
+    "RemoveColony": 4 * KIB,
+    "AddUser": 4 * KIB,
+    "RemoveUser": 4 * KIB,
+    "RotateKey": 4 * KIB,
+    "RegisterExecutor": 208 * KIB,
+    "ApproveExecutor": 4 * KIB,
+    "RejectExecutor": 4 * KIB,
+    "RemoveExecutor": 4 * KIB,
+}
 
 
 def _envelope_type() -> type[Any]:
@@ -71,7 +85,9 @@ class RequestType:
         self._message = message_factory.GetMessageClass(descriptor)
         self._has_colony = _has(descriptor, "colony_name")
         self._has_on_behalf_of = _has(descriptor, "on_behalf_of")
-        self._at_most = LARGE_AT_MOST if name in LARGE else SMALL_AT_MOST
+        self._is_kept = name in KEPT_AT_MOST
+        self.at_most = KEPT_AT_MOST.get(name, LARGE_AT_MOST if name in LARGE else SMALL_AT_MOST)
+        """How many bytes it may have."""
 
     def check_size(self, body: bytes) -> None:
         """Refuses what is too large, before anything is made of it.
@@ -79,8 +95,8 @@ class RequestType:
         Raises:
             InvalidArgument: it is.
         """
-        if len(body) > self._at_most:
-            description = f"must be at most {self._at_most} bytes; it has {len(body)}"
+        if len(body) > self.at_most:
+            description = f"must be at most {self.at_most} bytes; it has {len(body)}"
             raise InvalidArgument([Violation("request", description)])
 
     def envelope(self, body: bytes) -> Envelope:
@@ -101,18 +117,30 @@ class RequestType:
         """The whole request.
 
         Raises:
-            InvalidArgument: not a message of this type.
+            InvalidArgument: not a message of this type; or one that is kept has fields that this version does not know.
         """
         try:
-            return self._message.FromString(body)
+            message = self._message.FromString(body)
         except (DecodeError, RecursionError, ValueError) as error:
             raise _not_a_message() from error
+        if self._is_kept:
+            _refuse_unknown(message)
+        return message
 
 
 def _has(descriptor: Descriptor, field: str) -> bool:
     found = descriptor.fields_by_name.get(field)
     assert found is None or found.number == _FIELDS[field], f"{descriptor.full_name}.{field} must be {_FIELDS[field]}"
     return found is not None
+
+
+def _refuse_unknown(message: Any) -> None:
+    size = message.ByteSize()
+    # Of the messages within it too.
+    message.DiscardUnknownFields()
+    if (unknown := size - message.ByteSize()) > 0:
+        description = f"is kept as it is, and must have no fields that this version does not know; these have {unknown} bytes"
+        raise InvalidArgument([Violation("request", description)])
 
 
 def _not_a_message() -> InvalidArgument:

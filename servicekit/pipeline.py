@@ -144,12 +144,18 @@ class Gate:
         check_fresh(call.time_ms, self._clock.now_ns() // NS_PER_MS)
 
     async def _granted(self, rule: Rule, colony: str | None, key: str) -> Member:
-        """Whose key this is, if the rule lets it in; looked for where it most likely is."""
+        """Whose key this is, if the rule lets it in; looked for where it most likely is. A server owner that is a member of the
+        colony too comes as the member.
+        """
         likely = key in self._principals or self._members.kept(NO_COLONY, key) is not None
+        named = colony if colony and NAME.match(colony) is not None else None
         if likely and (principal := await self._principal(rule, key)):
-            return principal
-        if colony and NAME.match(colony) is not None:
-            member = await self._members.get(colony, key)
+            if named is None or principal.role is not Role.SERVER_OWNER:
+                return principal
+            member = await self._members.get(named, key)
+            return principal if member is None or not rule.grants_role(member.role, "") else member
+        if named is not None:
+            member = await self._members.get(named, key)
             if member is not None:
                 if rule.grants_role(member.role, "") or rule.initiators:
                     return member

@@ -262,6 +262,9 @@ def _translated() -> Iterator[None]:
     except (errors.DeadlockDetected, errors.ProgramLimitExceeded):
         # Not the server is at fault but what was asked of it.
         raise
+    except errors.LockNotAvailable as error:
+        msg = "others have held the same rows for too long"
+        raise Unavailable(msg, reason="DATABASE_BUSY") from error
     except _OUTAGES as error:
         POSTGRES_OUTAGES.inc()
         msg = "the database is out of reach"

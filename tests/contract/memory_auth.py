@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from colonies.audit.chains import membership_hash
 from servicekit.clock import ns_of
@@ -19,7 +19,10 @@ from services.auth.domain.model import (
     Role,
     Rotated,
     Rotation,
+    TooOften,
 )
+
+HOUR = timedelta(hours=1)
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Key:
     """A key that somebody has or had."""
 
     identity: str
+    since: datetime
     until: datetime | None = None
     replaces: str | None = None
 
@@ -43,7 +47,7 @@ class MemoryStore:
     async def add_colony(self, name: str, owner: str, evidence: Evidence) -> Colony:
         if name not in self._colonies:
             self._colonies[name] = Colony(name, owner, evidence.at)
-            self._keys[name, owner] = Key(owner)
+            self._keys[name, owner] = Key(owner, evidence.at)
             self._record(name, EventKind.COLONY_ADDED, (owner, Role.COLONY_OWNER, OWNER_NAME), evidence)
         return self._colonies[name]
 
@@ -106,7 +110,7 @@ class MemoryStore:
         in_the_way = self._in_the_way(member)
         if not in_the_way:
             self._members[(member.colony, member.identity)] = member
-            self._keys.setdefault((member.colony, member.identity), Key(member.identity))
+            self._keys.setdefault((member.colony, member.identity), Key(member.identity, evidence.at))
             kind = EventKind.USER_ADDED if member.role is Role.USER else EventKind.EXECUTOR_APPROVED
             self._record(member.colony, kind, (member.identity, member.role, member.name), evidence)
         return self._in_the_way(member)
@@ -183,10 +187,10 @@ class MemoryStore:
         held = self._keys.get((colony, key))
         return None if held is None else held.replaces
 
-    async def rotate(self, rotation: Rotation, evidence: Evidence) -> Rotated | NotRotated:
+    async def rotate(self, rotation: Rotation, evidence: Evidence) -> Rotated | NotRotated | TooOften:
         colony, principal = rotation.colony, rotation.principal
         if principal is not None:
-            self._keys.setdefault((colony, rotation.old), Key(rotation.old))
+            self._keys.setdefault((colony, rotation.old), Key(rotation.old, evidence.at))
         old = self._keys.get((colony, rotation.old))
         if old is None or (colony and await self.colony(colony) is None):
             return NotRotated.NOT_A_MEMBER
@@ -200,10 +204,15 @@ class MemoryStore:
             return NotRotated.KEY_RETIRED if old.until > evidence.at else NotRotated.NOT_A_MEMBER
         if (colony, rotation.new) in self._keys:
             return NotRotated.KEY_TAKEN
-        for (place, _), held in self._keys.items():
-            if (place, held.identity) == (colony, old.identity):
-                held.until = min(held.until or rotation.old_until, rotation.old_until)
-        self._keys[colony, rotation.new] = Key(old.identity, replaces=rotation.old)
+        held = [key for (place, _), key in self._keys.items() if (place, key.identity) == (colony, old.identity)]
+        recent = sorted(key.since for key in held if key.replaces is not None and key.since > evidence.at - HOUR)
+        if len(recent) >= 10:
+            return TooOften(recent[-10] + HOUR)
+        for key in held:
+            if key.until is not None:
+                key.until = min(key.until, evidence.at)
+        old.until = rotation.old_until
+        self._keys[colony, rotation.new] = Key(old.identity, evidence.at, replaces=rotation.old)
         self._record(colony, EventKind.KEY_ROTATED, (old.identity, *who), evidence)
         return Rotated(*who, old.identity, rotation.new, rotation.old_until)
 

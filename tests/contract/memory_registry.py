@@ -30,13 +30,15 @@ class MemoryStore:
         self.executors_by_key: dict[tuple[str, str], Executor] = {}
         self.functions_by_key: dict[tuple[str, str], list[Function]] = {}
         self.locations_by_key: dict[tuple[str, str], Location] = {}
+        self.registrations_by_key: dict[tuple[str, str], bytes] = {}
 
     async def edit(self, colony: str, identity: str, work: Callable[[Edit], Awaitable[T]]) -> T:
-        before = dict(self.executors_by_key), {key: list(value) for key, value in self.functions_by_key.items()}
+        functions = {key: list(value) for key, value in self.functions_by_key.items()}
+        before = dict(self.executors_by_key), functions, dict(self.registrations_by_key)
         try:
             return await work(MemoryEdit(self, (colony, identity)))
         except BaseException:
-            self.executors_by_key, self.functions_by_key = before
+            self.executors_by_key, self.functions_by_key, self.registrations_by_key = before
             raise
 
     async def executor(self, colony: str, identity: str) -> Executor | None:
@@ -97,7 +99,8 @@ class MemoryStore:
         return True
 
     async def remove_colonies(self, names: Collection[str]) -> None:
-        for table in (self.executors_by_key, self.functions_by_key, self.locations_by_key):
+        tables = (self.executors_by_key, self.functions_by_key, self.locations_by_key, self.registrations_by_key)
+        for table in tables:
             for key in [key for key in table if key[0] in names]:
                 del table[key]
 
@@ -113,9 +116,25 @@ class MemoryEdit:
     def executor(self) -> Executor | None:
         return self._store.executors_by_key.get(self._key)
 
-    async def hold_pending(self) -> int:
-        everyone = self._store.executors_by_key.values()
-        return sum(one.colony == self._key[0] and one.state is ExecutorState.PENDING for one in everyone)
+    async def hold_pending(self, at_most: int) -> None:
+        everyone = self._store.executors_by_key.items()
+        waiting = [
+            (one.last_heard_at is not None, one.registered_at, key)
+            for key, one in everyone
+            if one.colony == self._key[0] and one.state is ExecutorState.PENDING
+        ]
+        for _, _, key in sorted(waiting)[: max(0, len(waiting) + 1 - at_most)]:
+            self._drop(key)
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        for table in (self._store.executors_by_key, self._store.functions_by_key, self._store.registrations_by_key):
+            table.pop(key, None)
+
+    async def has_registration(self) -> bool:
+        return bool(await self.registration())
+
+    async def registration(self) -> bytes:
+        return self._store.registrations_by_key.get(self._key, b"")
 
     async def hold_name(self, name: str) -> bool:
         return any(one.name == name and one.identity != self._key[1] for one in self._store.approved(self._key[0]))
@@ -123,7 +142,7 @@ class MemoryEdit:
     async def hold_location(self, name: str) -> bool:
         return (self._key[0], name) in self._store.locations_by_key
 
-    async def save(self, executor: Executor) -> None:
+    async def save(self, executor: Executor, registration: bytes | None = None) -> None:
         if executor.state is ExecutorState.APPROVED and await self.hold_name(executor.name):
             msg = "taken"
             raise AlreadyExists(msg, reason="NAME_TAKEN")
@@ -131,10 +150,11 @@ class MemoryEdit:
         if current is not None:
             executor = replace(executor, registered_at=current.registered_at, last_heard_at=current.last_heard_at)
         self._store.executors_by_key[self._key] = executor
+        if registration is not None:
+            self._store.registrations_by_key[self._key] = registration
 
     async def remove(self) -> None:
-        self._store.executors_by_key.pop(self._key, None)
-        self._store.functions_by_key.pop(self._key, None)
+        self._drop(self._key)
 
     async def set_functions(self, functions: Sequence[Function]) -> None:
         self._store.functions_by_key[self._key] = list(functions)

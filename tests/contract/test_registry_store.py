@@ -82,18 +82,41 @@ async def test_a_name_is_one_approved_executors(registry_store: Any) -> None:
     assert await registry_store.executor("acme", "t") == twin
 
 
-async def test_only_pending_ones_of_the_colony_are_counted(registry_store: Any) -> None:
-    counted: list[int] = []
+async def test_of_the_pending_ones_of_a_colony_those_make_place_that_waited_longest(registry_store: Any) -> None:
+    async def left(at_most: int) -> list[str]:
+        await registry_store.edit("acme", "new", lambda edit: edit.hold_pending(at_most))
+        page = await registry_store.executors("acme", ExecutorFilter((ExecutorState.PENDING,)), after=("", ""), limit=10)
+        return sorted(executor.identity for executor in page.items)
 
-    async def count(edit: Edit) -> None:
-        counted.append(await edit.hold_pending())
-
-    await registry_store.edit("acme", "w", count)
-    for index, state in enumerate(ExecutorState):
-        await save(registry_store, replace(WORKER, identity=f"e{index}", name=f"e{index}", state=state))
+    assert await left(1) == []
+    for state in (ExecutorState.APPROVED, ExecutorState.REJECTED):
+        await save(registry_store, replace(WORKER, identity=state.value, name=state.value, state=state))
     await save(registry_store, replace(WORKER, colony="umbrella", state=ExecutorState.PENDING))
-    await registry_store.edit("acme", "w", count)
-    assert counted == [0, 1]
+    for index, identity in enumerate(("was-a-member", "b", "d", "c", "a")):
+        registered = NOW + timedelta(seconds=index)
+        await save(registry_store, replace(WORKER, identity=identity, state=ExecutorState.PENDING, registered_at=registered))
+    await registry_store.note_heard([Heard("acme", "was-a-member", NOW)])
+    assert await left(6) == ["a", "b", "c", "d", "was-a-member"]
+    assert await left(5) == ["a", "c", "d", "was-a-member"]
+    assert await left(3) == ["a", "was-a-member"]
+    assert await left(1) == []
+    for colony, identity in (("acme", "approved"), ("acme", "rejected"), ("umbrella", "w")):
+        assert await registry_store.executor(colony, identity) is not None
+
+
+async def test_a_registration_is_kept_until_there_is_another(registry_store: Any) -> None:
+    seen: list[tuple[bool, bytes]] = []
+
+    async def look(edit: Edit) -> None:
+        seen.append((await edit.has_registration(), await edit.registration()))
+
+    await registry_store.edit("acme", "w", look)
+    for registration in (None, b"first", None, b"second"):
+        await registry_store.edit("acme", "w", lambda edit, call=registration: edit.save(WORKER, call))
+        await registry_store.edit("acme", "w", look)
+    await registry_store.edit("acme", "w", lambda edit: edit.remove())
+    await registry_store.edit("acme", "w", look)
+    assert seen == [(False, b""), (False, b""), (True, b"first"), (True, b"first"), (True, b"second"), (False, b"")]
 
 
 async def test_executors_are_filtered_and_paged(registry_store: Any) -> None:

@@ -82,7 +82,7 @@ async def test_the_server_owners_new_key(pair: Cluster) -> None:
 async def test_a_services_new_key(pair: Cluster, service: str) -> None:
     old = pair.keys.service(service)
     assert await asks_registry(pair, old)
-    # The registry itself goes on signing with its old key here, and must be able to ask auth whose the new one is.
+    # The registry itself signs on with its old key here, and has to ask auth whose the new one is.
     made = await rotate(pair, old, NEW, colony="", keep_old_ms=KEEP_MS if service == "registry" else 0)
     assert (made.role, made.name, made.identity) == (pb.MEMBER_ROLE_SERVICE, service, old.identity)
     assert await asks_registry(pair, NEW)

@@ -38,8 +38,8 @@ def advance(cluster: Cluster, *, ms: int) -> None:
     cluster.clock.advance(seconds=ms / 1000)
 
 
-async def may(cluster: Cluster, key: PrivateKey) -> bool:
-    """Whether auth and the registry let this key read in the colony. They must agree."""
+async def answers_to(cluster: Cluster, key: PrivateKey) -> set[bool]:
+    """Whether auth, and whether the registry, lets this key read in the colony. Each hears of a change in its own time."""
     auth, registry = cluster.stub(AuthServiceStub, key), cluster.stub(RegistryServiceStub, key)
     answers = []
     for method, request in (
@@ -53,8 +53,13 @@ async def may(cluster: Cluster, key: PrivateKey) -> bool:
             answers.append(False)
         else:
             answers.append(True)
-    assert len(set(answers)) == 1
-    return answers[0]
+    return set(answers)
+
+
+async def may(cluster: Cluster, key: PrivateKey) -> bool:
+    """Whether auth and the registry let this key read in the colony. They must agree."""
+    (answer,) = await answers_to(cluster, key)
+    return answer
 
 
 def member(cluster: Cluster, who: str) -> tuple[PrivateKey, int, str]:
@@ -111,7 +116,7 @@ async def test_a_leaked_key_is_nothing_from_the_commit_on_and_older_ones_with_it
     for key in (user, NEW):
 
         async def refused(key: PrivateKey = key) -> bool:
-            return not await may(pair, key)
+            return await answers_to(pair, key) == {False}
 
         await eventually(refused, seconds=1)
 
@@ -122,6 +127,21 @@ async def test_only_the_current_key_rotates(pair: Cluster) -> None:
     error = await refusal(rotate(pair, user, NEWER))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "KEY_RETIRED")
     assert not await may(pair, NEWER)
+
+
+async def test_who_rotates_again_and_again_is_told_when_to_come_again(pair: Cluster) -> None:
+    keys = [pair.keys.user, *(key_of(f"new {number}") for number in range(11))]
+    for number in range(10):
+        await rotate(pair, keys[number], keys[number + 1], keep_old_ms=3_600_000)
+        await rotate(pair, keys[number], keys[number + 1], keep_old_ms=3_600_000)
+        advance(pair, ms=1_000)
+    error = await refusal(rotate(pair, keys[10], keys[11]))
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "ROTATED_TOO_OFTEN")
+    assert error.retry_delay == 3_590
+    assert [await may(pair, key) for key in keys[8:]] == [False, True, True, False]
+    assert len([event for event in await ledger(pair, pair.keys.owner) if event.name == USER]) == 11
+    advance(pair, ms=3_590_000)
+    await rotate(pair, keys[10], keys[11])
 
 
 async def test_two_rotations_at_once_are_one_rotation(pair: Cluster) -> None:
@@ -203,16 +223,19 @@ async def test_an_executor_is_the_same_one_when_it_registers_again(pair: Cluster
         registered = await pair.register(COLONY, "worker-1", key)
         assert (registered.identity, registered.state) == (old.identity, registry_pb.EXECUTOR_STATE_APPROVED)
     advance(pair, ms=KEEP_MS)
-    # Whoever has the retired key can neither enter with it nor take the approval away.
-    error = await refusal(pair.register(COLONY, "somebody-else", old))
-    assert error.reason == "KEY_RETIRED"
+    # Whoever has the retired key can neither enter with it nor take the approval away, nor learn that there is such a colony.
+    answers = [await pair.register(colony, "somebody-else", old) for colony in (COLONY, "nowhere")]
+    assert answers[0] == answers[1]
+    assert (answers[0].identity, answers[0].state) == (old.identity, registry_pb.EXECUTOR_STATE_PENDING)
+    listed = await pair.stub(RegistryServiceStub, owner).ListExecutors(registry_pb.ListExecutorsRequest(colony_name=COLONY))
+    assert [executor.name for executor in listed.executors] == ["worker-1", "worker-2"]
     assert await may(pair, NEW)
     # Thrown out, it stays what it was, and comes back as that.
     registry = pair.stub(RegistryServiceStub, owner)
     await registry.RejectExecutor(registry_pb.RejectExecutorRequest(colony_name=COLONY, identity=old.identity))
 
     async def out() -> bool:
-        return not await may(pair, NEW)
+        return await answers_to(pair, NEW) == {False}
 
     await eventually(out, seconds=1)
     assert (await refusal(pair.register(COLONY, "worker-1", NEW))).reason == "EXECUTOR_REJECTED"
@@ -261,7 +284,9 @@ async def test_the_ledger_shows_who_came_and_went_and_proves_it(pair: Cluster) -
 
 
 async def test_a_call_that_is_passed_on_must_bear_its_signature(pair: Cluster) -> None:
-    (call,) = (await ledger(pair, pair.keys.owner))[0].calls
+    events = await ledger(pair, pair.keys.owner)
+    (added,) = events[0].calls
+    call, registration = events[2].calls
     registry = pair.stub(AuthServiceStub, pair.keys.service("registry"))
 
     async def put(*calls: Any) -> RpcError | None:
@@ -273,13 +298,31 @@ async def test_a_call_that_is_passed_on_must_bear_its_signature(pair: Cluster) -
         return None
 
     forged = type(call).FromString(call.SerializeToString())
-    forged.body = forged.body + b"\x00"
+    forged.body = registry_pb.ApproveExecutorRequest(colony_name=COLONY, identity=NEW.identity).SerializeToString()
+    elsewhere = type(call).FromString(call.SerializeToString())
+    elsewhere.body = registry_pb.ApproveExecutorRequest(colony_name="other", identity=NEW.identity).SerializeToString()
+    no_message = type(call).FromString(registration.SerializeToString())
+    no_message.body = b"\xff"
     large = type(call)(body=b"\x00" * (2 * 1024 * 1024 + 1))
-    for calls, field in (([call, forged], "calls[1].signature"), ([large], "calls[0]"), ([call] * 5, "calls")):
+    for calls, fields in (
+        ([call, forged], ["calls[1].signature"]),
+        ([added], ["calls[0].method"]),
+        ([call, type(call)()], ["calls[1].method"]),
+        ([elsewhere], ["calls[0].body", "calls[0].signature"]),
+        ([no_message], ["calls[0].body", "calls[0].signature"]),
+        ([large], ["calls[0]"]),
+        ([call] * 5, ["calls"]),
+    ):
         error: Any = await put(*calls)
-        assert [violation.field for violation in error.violations] == [field]
+        assert [violation.field for violation in error.violations] == fields
     assert not await may(pair, NEW)
-    assert await put(call) is None
+    # Signed well, but in another colony.
+    await pair.add_colony("other", pair.keys.owner)
+    await pair.add_executor("other", pair.keys.owner, "worker-1", pair.keys.executor)
+    for other in (await ledger(pair, pair.keys.owner, colony="other"))[1].calls:
+        error = await put(other)
+        assert [violation.field for violation in error.violations] == ["calls[0].body"]
+    assert await put(call, registration) is None
     assert await may(pair, NEW)
 
 

@@ -4,9 +4,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from servicekit.clock import Clock, datetime_of
-from servicekit.failures import AlreadyExists, FailedPrecondition, InvalidArgument, Violation, stranger_denied
+from servicekit.failures import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    Violation,
+    stranger_denied,
+)
 from services.auth.domain.memberships import Memberships
-from services.auth.domain.model import NO_COLONY, Call, Event, Evidence, NotRotated, Resolved, Rotated, Rotation
+from services.auth.domain.model import NO_COLONY, Call, Event, Evidence, NotRotated, Resolved, Rotated, Rotation, TooOften
 from services.auth.domain.ports import Store
 from services.auth.domain.principals import Principals
 
@@ -50,6 +57,7 @@ class Keys:
             PermissionDenied: the old key is nobody's (any more).
             FailedPrecondition: it is good for a while only; another one has taken its place.
             AlreadyExists: the new key is, or was, somebody's.
+            ResourceExhausted: the member has rotated as often as it may for now.
         """
         now = datetime_of(self._clock.now_ns())
         principal = await self._principals.of(old) if colony == NO_COLONY else None
@@ -69,6 +77,10 @@ class Keys:
             case NotRotated.KEY_RETIRED:
                 msg = "another key has taken the place of this one, which is good for a while only; sign with the current key"
                 raise FailedPrecondition(msg, reason="KEY_RETIRED")
+            case TooOften(again_at):
+                msg = "another key has taken the place of this member's too often in the last hour"
+                delay_s = (again_at - now).total_seconds()
+                raise ResourceExhausted(msg, reason="ROTATED_TOO_OFTEN", retry_delay_s=delay_s)
         return outcome
 
     async def events(self, colony: str, *, after: int, limit: int) -> Sequence[Event]:

@@ -116,6 +116,13 @@ class NotRotated(StrEnum):
     KEY_TAKEN = "the new key is, or was, somebody's"
 
 
+@dataclass(frozen=True, slots=True)
+class TooOften:
+    """No rotation was made: the member has made as many as it may for now, and may make another one at this time."""
+
+    again_at: datetime
+
+
 class EventKind(StrEnum):
     """What became of a membership. The words are part of what is hashed."""
 

@@ -18,6 +18,7 @@ from services.auth.domain.model import (
     Role,
     Rotated,
     Rotation,
+    TooOften,
 )
 
 
@@ -87,9 +88,9 @@ class Store(Protocol):
         """The key whose place this one took; None if it took nobody's."""
         ...
 
-    async def rotate(self, rotation: Rotation, evidence: Evidence) -> Rotated | NotRotated:
-        """Puts a new key in the place of a current one. Whatever of the member's keys is good for a while is so until the
-        rotation's `old_until` at most. If it is what took place already, the answer is what it was.
+    async def rotate(self, rotation: Rotation, evidence: Evidence) -> Rotated | NotRotated | TooOften:
+        """Puts a new key in the place of a current one, which is good until the rotation's `old_until`; older ones that still
+        were end at once, so that a member never has more than two. If it is what took place already, the answer is what it was.
         """
         ...
 

@@ -34,14 +34,17 @@ class Principals:
 
     async def of(self, key: str) -> Principal | None:
         """Whose chain this key is in."""
-        held = await self._store.resolve(NO_COLONY, key)
+        return await self._of(key, await self._store.resolve(NO_COLONY, key))
+
+    async def _of(self, key: str, held: Resolved) -> Principal | None:
+        """Whose chain this key is in, when it is held like this. Of a stranger's nothing more is asked."""
         chain = {key} if not held.identity else set(await self._store.keys(NO_COLONY, held.identity))
         return next((principal for principal in self._settings if principal.identity in chain), None)
 
     async def resolve(self, key: str, now: datetime) -> Resolved:
         """Who signs with this key now."""
         held = await self._store.resolve(NO_COLONY, key)
-        principal = await self.of(key)
+        principal = await self._of(key, held)
         over = held.valid_until is not None and held.valid_until <= now
         return Resolved(
             colony_exists=False,

@@ -85,12 +85,14 @@ class AuthServicer(AuthServiceServicer):
 
     async def PutExecutor(self, request: pb.PutExecutorRequest, _context: Any) -> pb.PutExecutorResponse:
         colony, identity, name = convert.executor(request)
-        await self._memberships.put_executor(colony, identity, name, passed_on(request.calls, cluster=self._cluster))
+        calls = passed_on(request.calls, colony=colony, cluster=self._cluster)
+        await self._memberships.put_executor(colony, identity, name, calls)
         return pb.PutExecutorResponse()
 
     async def DropExecutor(self, request: pb.DropExecutorRequest, _context: Any) -> pb.DropExecutorResponse:
         colony, identity = convert.identity_in_colony(request)
-        await self._memberships.drop_executor(colony, identity, passed_on(request.calls, cluster=self._cluster))
+        calls = passed_on(request.calls, colony=colony, cluster=self._cluster)
+        await self._memberships.drop_executor(colony, identity, calls)
         return pb.DropExecutorResponse()
 
     async def RotateKey(self, request: pb.RotateKeyRequest, _context: Any) -> pb.RotateKeyResponse:

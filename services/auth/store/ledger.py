@@ -14,6 +14,8 @@ from services.auth.domain.model import Event, EventKind, Evidence, Role
 QUERIES = Queries("services.auth.store")
 
 _MICROSECOND = timedelta(microseconds=1)
+# Clocks differ: a key whose time is over here may be good for so long yet by the clock of one who follows.
+_SKEW = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +34,16 @@ async def row_of(connection: Connection, query: str, parameters: Mapping[str, An
 
 async def tell(connection: Connection, *changes: Change) -> None:
     """Tells followers when the transaction commits."""
-    for change in changes:
-        await connection.execute(QUERIES["notify"], {"payload": change.payload()})
+    await connection.execute(QUERIES["notify"], {"payloads": [change.payload() for change in changes]})
 
 
 async def live_keys(connection: Connection, colony: str, identity: str, evidence: Evidence) -> tuple[str, Sequence[str]]:
-    """A member's current key, and all that are good at the moment."""
-    rows = await connection.execute(QUERIES["keys"], {"colony": colony, "identity": identity})
-    found = [row async for row in rows]
-    (current,) = (row["key"] for row in found if row["until"] is None)
-    return current, [row["key"] for row in found if row["until"] is None or row["until"] > evidence.at]
+    """A member's current key, and all that may be good at the moment by somebody's clock."""
+    parameters = {"colony": colony, "identity": identity, "after": evidence.at - _SKEW}
+    rows = await connection.execute(QUERIES["live_keys"], parameters)
+    found = {row["key"]: row["until"] async for row in rows}
+    current = next((key for key, until in found.items() if until is None), identity)
+    return current, list(found)
 
 
 async def append(connection: Connection, colony: str, kind: EventKind, who: Who, key: str, evidence: Evidence) -> None:
@@ -70,6 +72,7 @@ async def append(connection: Connection, colony: str, kind: EventKind, who: Who,
         "role": who.role.value,
         "name": who.name,
         "calls": [call.message for call in evidence.calls],
+        "size": sum(len(call.message) for call in evidence.calls),
         "previous_hash": previous_hash,
         "hash": bytes.fromhex(digest),
     }

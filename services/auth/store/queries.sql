@@ -141,6 +141,14 @@ WHERE colony = %(colony)s
     AND identity = %(identity)s
 ORDER BY since;
 
+-- name: live_keys
+-- The current key of an identity, and those that were good after some time.
+SELECT key, until
+FROM member_key
+WHERE colony = %(colony)s
+    AND identity = %(identity)s
+    AND (until IS NULL OR until > %(after)s);
+
 -- name: successor
 -- The key that took another's place.
 SELECT key
@@ -155,13 +163,25 @@ VALUES (%(colony)s, %(key)s, %(identity)s, %(now)s, %(replaces)s)
 ON CONFLICT (colony, key) DO NOTHING;
 
 -- name: retire_keys
--- End all keys of an identity that would be good for longer.
+-- End all keys of an identity that are still good: the current one after a while, those that are retiring already now.
 UPDATE member_key
-SET until = %(until)s
+SET until = CASE WHEN until IS NULL THEN %(until)s ELSE %(now)s END
 WHERE colony = %(colony)s
     AND identity = %(identity)s
-    AND (until IS NULL OR until > %(until)s)
+    AND (until IS NULL OR until > %(now)s)
 RETURNING key;
+
+-- name: rotation_before
+-- When an identity's so-manieth latest rotation was, if that was after some time.
+SELECT since
+FROM member_key
+WHERE colony = %(colony)s
+    AND identity = %(identity)s
+    AND since > %(after)s
+    AND replaces IS NOT NULL
+ORDER BY since DESC
+OFFSET %(newer)s
+LIMIT 1;
 
 -- name: last_event
 -- The end of a colony's ledger.
@@ -173,29 +193,37 @@ LIMIT 1;
 
 -- name: insert_event
 -- Put an event at the end of a colony's ledger.
-INSERT INTO membership_event (colony, number, at, kind, identity, key, role, name, calls, previous_hash, hash)
+INSERT INTO membership_event (colony, number, at, kind, identity, key, role, name, calls, size, previous_hash, hash)
 VALUES (
-    %(colony)s, %(number)s, %(at)s, %(kind)s, %(identity)s, %(key)s, %(role)s, %(name)s, %(calls)s, %(previous_hash)s,
-    %(hash)s
+    %(colony)s, %(number)s, %(at)s, %(kind)s, %(identity)s, %(key)s, %(role)s, %(name)s, %(calls)s, %(size)s,
+    %(previous_hash)s, %(hash)s
 );
 
 -- name: events
 -- A colony's ledger from behind a number, the first event whatever its size, the others while they are small enough together.
+-- Where the page ends is worked out without a look at the calls.
 SELECT colony, number, at, kind, identity, key, role, name, calls, previous_hash, hash
-FROM (
-    SELECT *, sum(size) OVER (ORDER BY number) - size AS before
-    FROM (
-        SELECT *, (SELECT coalesce(sum(octet_length(call)), 0) FROM unnest(calls) AS one (call)) AS size
-        FROM membership_event
-        WHERE colony = %(colony)s
-            AND number > %(after)s
-        ORDER BY number
-        LIMIT %(limit)s
-    ) AS wanted
-) AS measured
-WHERE before < %(at_most)s
+FROM membership_event
+WHERE colony = %(colony)s
+    AND number > %(after)s
+    AND number <= (
+        SELECT max(number)
+        FROM (
+            SELECT number, sum(size) OVER (ORDER BY number) - size AS before
+            FROM (
+                SELECT number, size
+                FROM membership_event
+                WHERE colony = %(colony)s
+                    AND number > %(after)s
+                ORDER BY number
+                LIMIT %(limit)s
+            ) AS wanted
+        ) AS measured
+        WHERE before < %(at_most)s
+    )
 ORDER BY number;
 
 -- name: notify
 -- Tell followers, when this transaction commits.
-SELECT pg_notify('auth_changes', %(payload)s);
+SELECT pg_notify('auth_changes', payload)
+FROM unnest(%(payloads)s::text[]) AS told (payload);

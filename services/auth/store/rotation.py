@@ -1,15 +1,22 @@
 """One key in the place of another, in one transaction."""
 
+from datetime import timedelta
+
 from servicekit.changes import Change
 from servicekit.postgres import Connection
-from services.auth.domain.model import OWNER_NAME, EventKind, Evidence, NotRotated, Role, Rotated, Rotation
+from services.auth.domain.model import OWNER_NAME, EventKind, Evidence, NotRotated, Role, Rotated, Rotation, TooOften
 from services.auth.store.ledger import QUERIES, Who, append, live_keys, row_of, tell
 
+# So many rotations of one member in so long: each is an event that stays, and a key that followers are told of.
+MAX_ROTATIONS = 10
+ROTATIONS_IN = timedelta(hours=1)
 
-async def rotate(connection: Connection, rotation: Rotation, evidence: Evidence) -> Rotated | NotRotated:
-    """Puts a new key in the place of a current one; if that took place already, the answer is what it was."""
+
+async def rotate(connection: Connection, rotation: Rotation, evidence: Evidence) -> Rotated | NotRotated | TooOften:
+    """Puts a new key in the place of a current one; if that took place already, the answer is what it was. The transaction
+    holds the colony.
+    """
     colony = rotation.colony
-    await connection.execute(QUERIES["hold_colony"], {"colony": colony})
     who = await _who(connection, rotation, evidence)
     if who is None:
         return NotRotated.NOT_A_MEMBER
@@ -23,9 +30,11 @@ async def rotate(connection: Connection, rotation: Rotation, evidence: Evidence)
         return NotRotated.KEY_RETIRED if old["until"] > evidence.at else NotRotated.NOT_A_MEMBER
     if await row_of(connection, "key", {"colony": colony, "key": rotation.new}) is not None:
         return NotRotated.KEY_TAKEN
-    retired = await connection.execute(
-        QUERIES["retire_keys"], {"colony": colony, "identity": who.identity, "until": rotation.old_until}
-    )
+    place = {"colony": colony, "identity": who.identity}
+    last = {**place, "after": evidence.at - ROTATIONS_IN, "newer": MAX_ROTATIONS - 1}
+    if (first := await row_of(connection, "rotation_before", last)) is not None:
+        return TooOften(first["since"] + ROTATIONS_IN)
+    retired = await connection.execute(QUERIES["retire_keys"], {**place, "until": rotation.old_until, "now": evidence.at})
     keys = [row["key"] async for row in retired] + [rotation.new]
     parameters = {
         "colony": colony,

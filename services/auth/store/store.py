@@ -22,9 +22,11 @@ from services.auth.domain.model import (
     Role,
     Rotated,
     Rotation,
+    TooOften,
 )
 from services.auth.store.ledger import QUERIES, Who, append, event_of, live_keys, record, row_of, tell
 from services.auth.store.rotation import rotate
+from services.auth.store.turns import Turns
 
 T = TypeVar("T")
 
@@ -40,15 +42,19 @@ class PostgresStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._turns = Turns()
 
     async def _change(self, colony: str, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Makes a change of a colony's memberships; one at a time."""
+        """Makes a change of a colony's memberships; one at a time, among all replicas. Of this one, only whose turn it is takes
+        a connection, so that a busy colony leaves the others theirs.
+        """
 
         async def held(connection: Connection) -> T:
             await connection.execute(QUERIES["hold_colony"], {"colony": colony})
             return await work(connection)
 
-        return await self._database.run(held)
+        async with self._turns.of(colony):
+            return await self._database.run(held)
 
     async def add_colony(self, name: str, owner: str, evidence: Evidence) -> Colony:
         """Enters a colony if the name was never used; returns what stands under the name, removed or not."""
@@ -56,7 +62,6 @@ class PostgresStore:
         async def work(connection: Connection) -> Colony:
             parameters = {"name": name, "owner": owner, "now": evidence.at}
             if await row_of(connection, "insert_colony", parameters) is not None:
-                await _enter_key(connection, name, owner, evidence)
                 who = Who(owner, Role.COLONY_OWNER, OWNER_NAME)
                 await record(connection, name, EventKind.COLONY_ADDED, who, evidence)
             row = await row_of(connection, "colony_or_tombstone", {"name": name})
@@ -106,7 +111,6 @@ class PostgresStore:
                 return [owner]
             parameters = _parameters(member)
             if await row_of(connection, "insert_member", parameters) is not None:
-                await _enter_key(connection, member.colony, member.identity, evidence)
                 await record(connection, member.colony, _ADDED[member.role], _who(parameters), evidence)
             rows = await connection.execute(QUERIES["members_in_the_way"], parameters)
             return [_membership(row) async for row in rows]
@@ -155,8 +159,7 @@ class PostgresStore:
         return await self._resolved(colony, "resolve_known", {"colony": colony, "identity": identity})
 
     async def _resolved(self, colony: str, query: str, parameters: Mapping[str, str]) -> Resolved:
-        async with self._database.transaction() as connection:
-            row = await row_of(connection, query, parameters)
+        row = await self._looked_up(query, parameters)
         exists = bool(colony) and row is not None
         if row is None or row["identity"] is None:
             return Resolved(colony_exists=exists)
@@ -169,19 +172,24 @@ class PostgresStore:
 
     async def keys(self, colony: str, identity: str) -> list[str]:
         """All keys that an identity has, or had."""
-        async with self._database.transaction() as connection:
-            rows = await connection.execute(QUERIES["keys"], {"colony": colony, "identity": identity})
-            return [row["key"] async for row in rows]
+        parameters = {"colony": colony, "identity": identity}
+        return [row["key"] for row in await self._database.statement(QUERIES["keys"], parameters, durable=False)]
 
     async def predecessor(self, colony: str, key: str) -> str | None:
         """The key whose place this one took; None if it took nobody's."""
-        async with self._database.transaction() as connection:
-            row = await row_of(connection, "key", {"colony": colony, "key": key})
+        row = await self._looked_up("key", {"colony": colony, "key": key})
         return None if row is None else row["replaces"]
 
-    async def rotate(self, rotation: Rotation, evidence: Evidence) -> Rotated | NotRotated:
+    async def _looked_up(self, query: str, parameters: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """The row that a question of every call's has for an answer. It is asked over connections that no change takes: however
+        many changes wait, everybody is still known.
+        """
+        rows = await self._database.statement(QUERIES[query], parameters, durable=False)
+        return rows[0] if rows else None
+
+    async def rotate(self, rotation: Rotation, evidence: Evidence) -> Rotated | NotRotated | TooOften:
         """Puts a new key in the place of a current one; if that took place already, the answer is what it was."""
-        return await self._database.run(lambda connection: rotate(connection, rotation, evidence))
+        return await self._change(rotation.colony, lambda connection: rotate(connection, rotation, evidence))
 
     async def events(self, colony: str, *, after: int, limit: int) -> Sequence[Event]:
         """A colony's ledger from behind a number, as much as fits into one answer."""
@@ -216,12 +224,6 @@ class PostgresStore:
             rows = await connection.execute(QUERIES[query], {**parameters, "limit": limit + 1})
             found = [convert(row) async for row in rows]
         return Page(found[:limit], more=len(found) > limit)
-
-
-async def _enter_key(connection: Connection, colony: str, identity: str, evidence: Evidence) -> None:
-    """Enters a new identity's first key; changes nothing for one that was here before."""
-    parameters = {"colony": colony, "key": identity, "identity": identity, "now": evidence.at, "replaces": None}
-    await connection.execute(QUERIES["insert_key"], parameters)
 
 
 def _who(row: Mapping[str, Any]) -> Who:

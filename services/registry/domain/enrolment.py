@@ -12,11 +12,9 @@ interrupted between the two is finished by repeating the step: each one ends in 
 from dataclasses import replace
 
 from servicekit.clock import Clock, datetime_of
-from servicekit.failures import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
+from servicekit.failures import AlreadyExists, FailedPrecondition, NotFound
 from services.registry.domain.model import MAX_PENDING, Executor, ExecutorState, Registration
 from services.registry.domain.ports import Authority, Edit, ExecutorStore
-
-PENDING_RETRY_S = 60.0
 
 
 def present(executor: Executor | None) -> Executor:
@@ -41,42 +39,42 @@ class Enrolment:
 
     async def register(self, colony: str, key: str, registration: Registration, call: bytes) -> Executor:
         """Notes what the holder of a key says of itself, in a signed call. For a colony that does not exist the answer is the
-        same as for a new entry.
+        same as for a new entry; and for a key that is nobody's any more, so that who has it learns no more than a stranger.
 
         Raises:
-            PermissionDenied: another key has taken the place of this one.
             FailedPrecondition: the owner has rejected this identity.
-            ResourceExhausted: too many executors of the colony are pending.
         """
         identity = await self._authority.identity_in(colony, key)
         if identity is None:
-            return _pending(colony, key, registration, call)
-        pending = _pending(colony, identity, registration, call)
+            return _pending(colony, key, registration)
+        pending = _pending(colony, identity, registration)
 
         async def work(edit: Edit) -> Executor:
             current = edit.executor
             if current is None:
-                return await self._wait(edit, pending)
+                return await self._wait(edit, pending, call)
             if current.state is ExecutorState.REJECTED:
                 msg = "the colony's owner has rejected this executor"
                 raise FailedPrecondition(msg, reason="EXECUTOR_REJECTED")
             if not registration.claims_as(current):
                 await self._authority.drop(colony, identity, [call])
-                return await self._wait(edit, pending)
+                return await self._wait(edit, pending, call)
             updated = replace(current, capabilities=registration.capabilities)
-            if updated != current:
-                await edit.save(replace(updated, registration=call))
+            # One from before registrations were kept has none yet.
+            if updated != current or not await edit.has_registration():
+                await edit.save(updated, call)
             return pending if current.state is ExecutorState.PENDING else updated
 
         return await self._store.edit(colony, identity, work)
 
-    async def _wait(self, edit: Edit, pending: Executor) -> Executor:
-        """Enters the executor as one that waits for the owner."""
+    async def _wait(self, edit: Edit, pending: Executor, call: bytes) -> Executor:
+        """Enters the executor as one that waits for the owner. However many wait there is room for it: to be told that there is
+        none would tell strangers that there is such a colony, and a crowd of them would keep everybody else out.
+        """
         already = edit.executor is not None and edit.executor.state is ExecutorState.PENDING
-        if not already and await edit.hold_pending() >= MAX_PENDING:
-            msg = f"{MAX_PENDING} executors of this colony are pending; its owner must approve or reject some"
-            raise ResourceExhausted(msg, reason="TOO_MANY_PENDING", retry_delay_s=PENDING_RETRY_S)
-        await edit.save(replace(pending, registered_at=datetime_of(self._clock.now_ns())))
+        if not already:
+            await edit.hold_pending(MAX_PENDING)
+        await edit.save(replace(pending, registered_at=datetime_of(self._clock.now_ns())), call)
         return pending
 
     async def approve(self, colony: str, identity: str, call: bytes) -> Executor:
@@ -96,7 +94,8 @@ class Enrolment:
             if await edit.hold_name(executor.name):
                 msg = f"another approved executor has the name {executor.name!r}"
                 raise AlreadyExists(msg, reason="NAME_TAKEN")
-            calls = [call, executor.registration] if executor.registration else [call]
+            registration = await edit.registration()
+            calls = [call, registration] if registration else [call]
             await self._authority.admit(colony, identity, executor.name, calls)
             return await _in_state(edit, executor, ExecutorState.APPROVED)
 
@@ -131,7 +130,7 @@ class Enrolment:
         await self._store.edit(colony, identity, work)
 
 
-def _pending(colony: str, identity: str, registration: Registration, call: bytes) -> Executor:
+def _pending(colony: str, identity: str, registration: Registration) -> Executor:
     """A new entry as its executor sees it: made from what it said alone, so that it tells nothing of the colony."""
     return Executor(
         colony=colony,
@@ -142,7 +141,6 @@ def _pending(colony: str, identity: str, registration: Registration, call: bytes
         capabilities=registration.capabilities,
         state=ExecutorState.PENDING,
         registered_at=None,
-        registration=call,
     )
 
 

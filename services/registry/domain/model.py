@@ -54,8 +54,6 @@ class Executor:
     state: ExecutorState
     registered_at: datetime | None
     last_heard_at: datetime | None = None
-    # The signed call by which it says so; only where one executor is looked at.
-    registration: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

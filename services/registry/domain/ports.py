@@ -12,10 +12,8 @@ class Authority(Protocol):
     """Auth: what counts for who may call. Every method may raise Unavailable."""
 
     async def identity_in(self, colony: str, key: str) -> str | None:
-        """What the holder of a key is known by in a colony, or would be. None: there is no such colony.
-
-        Raises:
-            PermissionDenied: another key has taken the place of this one.
+        """What the holder of a key is known by in a colony, or would be. None: there is no such colony, or another key has
+        taken the place of this one.
         """
         ...
 
@@ -41,8 +39,10 @@ class Edit(Protocol):
         """What is there now."""
         ...
 
-    async def hold_pending(self) -> int:
-        """How many executors of the colony are pending; none can become so until this edit ends."""
+    async def hold_pending(self, at_most: int) -> None:
+        """Sees to it that one more executor of the colony can be pending: those that have waited longest make place, first of
+        all who was never heard from as a member. None else can become pending until this edit ends.
+        """
         ...
 
     async def hold_name(self, name: str) -> bool:
@@ -53,8 +53,16 @@ class Edit(Protocol):
         """Whether the colony has this location; it cannot be removed until this edit ends."""
         ...
 
-    async def save(self, executor: Executor) -> None:
-        """Enters the executor, or changes everything about it but its times.
+    async def has_registration(self) -> bool:
+        """Whether there is a signed call by which the executor says what it is."""
+        ...
+
+    async def registration(self) -> bytes:
+        """That call; empty if there is none."""
+        ...
+
+    async def save(self, executor: Executor, registration: bytes | None = None) -> None:
+        """Enters the executor, or changes everything about it but its times; its registration only when there is a new one.
 
         Raises:
             AlreadyExists: another approved executor has the name.

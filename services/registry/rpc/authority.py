@@ -9,7 +9,6 @@ from colonies.auth.v1 import auth_service_pb2 as pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.call.v1.signed_call_pb2 import SignedCall
 from colonies.errors import from_rpc_error
-from servicekit.failures import PermissionDenied
 from servicekit.members import TIMEOUT_S, outage_of
 from servicekit.status import failure_of
 
@@ -30,10 +29,10 @@ class RemoteAuthority:
         self._auth = AuthServiceStub(channel)
 
     async def identity_in(self, colony: str, key: str) -> str | None:
-        """What the holder of a key is known by in a colony, or would be. None: there is no such colony.
+        """What the holder of a key is known by in a colony, or would be. None: there is no such colony, or another key has
+        taken the place of this one.
 
         Raises:
-            PermissionDenied: another key has taken the place of this one.
             Unavailable: auth does not answer.
         """
         request = pb.ResolveMemberRequest(colony=colony, identity=key)
@@ -41,12 +40,8 @@ class RemoteAuthority:
             response = await self._auth.ResolveMember(request, timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise outage_of(error) from error
-        if not response.colony_exists:
-            return None
-        if response.role == pb.MEMBER_ROLE_UNSPECIFIED and response.HasField("valid_until"):
-            msg = "another key has taken the place of this one; register with that"
-            raise PermissionDenied(msg, reason="KEY_RETIRED")
-        return response.identity or key
+        is_retired = response.role == pb.MEMBER_ROLE_UNSPECIFIED and response.HasField("valid_until")
+        return None if is_retired or not response.colony_exists else response.identity or key
 
     async def admit(self, colony: str, identity: str, name: str, calls: Sequence[bytes]) -> None:
         """Makes the identity an executor of this name, as the signed calls ask for.

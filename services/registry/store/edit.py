@@ -49,12 +49,15 @@ class PostgresEdit:
         """What is there now."""
         return self._executor
 
-    async def hold_pending(self) -> int:
-        """How many executors of the colony are pending; none can become so until this edit ends."""
+    async def hold_pending(self, at_most: int) -> None:
+        """Sees to it that one more executor of the colony can be pending: those that have waited longest make place, first of
+        all who was never heard from as a member. None else can become pending until this edit ends.
+        """
         await self._connection.execute(QUERIES["hold_pending"], self._key)
         row = await row_of(self._connection, "count_pending", self._key)
         assert row is not None  # an aggregate always gives a row
-        return int(row["pending"])
+        if (too_many := int(row["pending"]) + 1 - at_most) > 0:
+            await self._connection.execute(QUERIES["evict_pending"], {**self._key, "too_many": too_many})
 
     async def hold_name(self, name: str) -> bool:
         """Whether another approved executor has this name; none can take it until this edit ends."""
@@ -65,8 +68,18 @@ class PostgresEdit:
         """Whether the colony has this location; it cannot be removed until this edit ends."""
         return await row_of(self._connection, "hold_location", {**self._key, "name": name}) is not None
 
-    async def save(self, executor: Executor) -> None:
-        """Enters the executor, or changes everything about it but its times.
+    async def has_registration(self) -> bool:
+        """Whether there is a signed call by which the executor says what it is."""
+        row = await row_of(self._connection, "has_registration", self._key)
+        return row is not None and bool(row["present"])
+
+    async def registration(self) -> bytes:
+        """That call; empty if there is none."""
+        row = await row_of(self._connection, "registration", self._key)
+        return b"" if row is None else bytes(row["registration"])
+
+    async def save(self, executor: Executor, registration: bytes | None = None) -> None:
+        """Enters the executor, or changes everything about it but its times; its registration only when there is a new one.
 
         Raises:
             AlreadyExists: another approved executor has the name.
@@ -79,7 +92,7 @@ class PostgresEdit:
             "capabilities": executor.capabilities,
             "state": executor.state.value,
             "registered_at": executor.registered_at,
-            "registration": executor.registration,
+            "registration": registration,
         }
         try:
             await self._connection.execute(QUERIES["save_executor"], parameters)

@@ -17,6 +17,20 @@ FROM executor
 WHERE colony = %(colony)s
     AND state = 'pending';
 
+-- name: evict_pending
+-- Let those go that have waited longest, last of all those that were members. One that is being changed stays.
+DELETE FROM executor
+WHERE colony = %(colony)s
+    AND identity = ANY (ARRAY(
+        SELECT identity
+        FROM executor
+        WHERE colony = %(colony)s
+            AND state = 'pending'
+        ORDER BY last_heard_at IS NOT NULL, registered_at, identity
+        LIMIT %(too_many)s
+        FOR UPDATE SKIP LOCKED
+    ));
+
 -- name: other_with_name
 -- Another approved executor with this name.
 SELECT identity
@@ -28,7 +42,21 @@ WHERE colony = %(colony)s
 
 -- name: executor
 -- One executor.
-SELECT colony, identity, name, executor_types, location_name, capabilities, state, registered_at, last_heard_at, registration
+SELECT colony, identity, name, executor_types, location_name, capabilities, state, registered_at, last_heard_at
+FROM executor
+WHERE colony = %(colony)s
+    AND identity = %(identity)s;
+
+-- name: has_registration
+-- Whether an executor's registration is kept.
+SELECT octet_length(registration) > 0 AS present
+FROM executor
+WHERE colony = %(colony)s
+    AND identity = %(identity)s;
+
+-- name: registration
+-- The registration of an executor, for auth's ledger.
+SELECT registration
 FROM executor
 WHERE colony = %(colony)s
     AND identity = %(identity)s;
@@ -53,13 +81,13 @@ ORDER BY name, identity
 LIMIT %(limit)s;
 
 -- name: save_executor
--- Enter an executor, or change everything about it but its times.
+-- Enter an executor, or change everything about it but its times; its registration only for another one.
 INSERT INTO executor (
     colony, identity, name, executor_types, location_name, capabilities, state, registered_at, registration
 )
 VALUES (
     %(colony)s, %(identity)s, %(name)s, %(executor_types)s, %(location_name)s, %(capabilities)s, %(state)s,
-    %(registered_at)s, %(registration)s
+    %(registered_at)s, coalesce(%(registration)s::bytea, '')
 )
 ON CONFLICT (colony, identity) DO UPDATE
 SET name = excluded.name,
@@ -67,7 +95,7 @@ SET name = excluded.name,
     location_name = excluded.location_name,
     capabilities = excluded.capabilities,
     state = excluded.state,
-    registration = excluded.registration;
+    registration = coalesce(%(registration)s::bytea, executor.registration);
 
 -- name: delete_executor
 -- Remove an executor; its functions go with it.

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from servicekit.clock import ManualClock
-from servicekit.failures import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from servicekit.failures import FailedPrecondition, NotFound, Unavailable
 from services.registry.domain.catalogue import Catalogue
 from services.registry.domain.enrolment import Enrolment
 from services.registry.domain.model import MAX_PENDING, ExecutorState, Function, Registration
@@ -23,7 +23,8 @@ class World:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.authority = FakeAuthority("acme")
-        self.enrolment = Enrolment(self.store, self.authority, ManualClock())
+        self.clock = ManualClock()
+        self.enrolment = Enrolment(self.store, self.authority, self.clock)
 
     async def register(self, identity: str = "w", **changes: object) -> ExecutorState:
         """Registers; returns the state told."""
@@ -125,19 +126,37 @@ async def test_a_rejected_executor_stays_out_until_it_is_approved(world: World) 
     world.assert_agreed(ExecutorState.APPROVED)
 
 
-async def test_so_many_may_wait_and_no_more(world: World) -> None:
+async def test_so_many_may_wait_and_the_next_one_takes_the_place_of_the_first(world: World) -> None:
     await world.register("approved")
     await world.enrolment.approve("acme", "approved", ASK)
     for index in range(MAX_PENDING):
+        world.clock.advance(seconds=1)
         await world.register(f"p{index}")
-    for identity, change in (("late", {}), ("approved", {"name": "other"})):
-        with pytest.raises(ResourceExhausted) as caught:
-            await world.register(identity, **change)
-        assert caught.value.reason == "TOO_MANY_PENDING"
-    # Those that wait already may go on asking, and changing what they say.
+    # Those that wait already may go on asking, and changing what they say, and push nobody out.
     assert await world.register("p0", name="other") is ExecutorState.PENDING
-    await world.enrolment.reject("acme", "p1", ASK)
-    assert await world.register("late") is ExecutorState.PENDING
+    assert world.state("p1") is ExecutorState.PENDING
+    # A stranger is told what it would be told of a colony that is not there.
+    nowhere = await world.enrolment.register("nowhere", "late", CLAIM, SAID)
+    assert await world.enrolment.register("acme", "late", CLAIM, SAID) == replace(nowhere, colony="acme")
+    assert (world.state("p0"), world.state("p1"), world.state("late")) == (None, ExecutorState.PENDING, ExecutorState.PENDING)
+    assert await world.register("approved", name="other") is ExecutorState.PENDING
+    assert (world.state("p1"), world.state("p2")) == (None, ExecutorState.PENDING)
+    # Whose place was taken asks again, and waits again.
+    assert await world.register("p1") is ExecutorState.PENDING
+    assert len(world.store.executors_by_key) == MAX_PENDING
+
+
+async def test_a_registration_from_before_they_were_kept_is_kept_when_it_is_repeated(world: World) -> None:
+    for approved in (False, True):
+        await world.register()
+        if approved:
+            await world.enrolment.approve("acme", "w", ASK)
+        world.store.registrations_by_key.clear()
+        await world.register()
+        assert world.store.registrations_by_key == {("acme", "w"): SAID}
+    world.authority.calls.clear()
+    await world.enrolment.approve("acme", "w", ASK)
+    assert world.authority.calls == [ASK, SAID]
 
 
 async def test_what_is_not_registered_is_not_found(world: World) -> None:

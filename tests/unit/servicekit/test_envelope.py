@@ -6,7 +6,7 @@ import pytest
 
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from colonies.scheduler.v1.spec_pb2 import FunctionSpec
-from servicekit.envelope import LARGE, LARGE_AT_MOST, SMALL_AT_MOST, Envelope, RequestType
+from servicekit.envelope import KEPT_AT_MOST, LARGE, LARGE_AT_MOST, SMALL_AT_MOST, Envelope, RequestType
 from servicekit.failures import InvalidArgument
 from tests.rpc.methods import Method, all_methods
 
@@ -34,12 +34,13 @@ def test_the_envelope_of_every_method(method: Method) -> None:
 
 
 def test_every_method_that_may_be_large_exists() -> None:
-    assert {method.descriptor.name for method in METHODS} >= LARGE
+    assert {method.descriptor.name for method in METHODS} >= LARGE | set(KEPT_AT_MOST)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.path)
 def test_requests_are_bounded(method: Method) -> None:
-    at_most = LARGE_AT_MOST if method.descriptor.name in LARGE else SMALL_AT_MOST
+    name = method.descriptor.name
+    at_most = KEPT_AT_MOST.get(name, LARGE_AT_MOST if name in LARGE else SMALL_AT_MOST)
     kind = RequestType(method.path)
     # A field that no message has; its length takes four bytes, its key two.
     padding = b"\xfa\x3f" + _varint(at_most - 6) + b"\0" * (at_most - 6)
@@ -49,6 +50,27 @@ def test_requests_are_bounded(method: Method) -> None:
     with pytest.raises(InvalidArgument) as caught:
         kind.check_size(padding + b"\0")
     assert [violation.field for violation in caught.value.violations] == ["request"]
+
+
+KEPT = [method for method in METHODS if method.descriptor.name in KEPT_AT_MOST]
+UNKNOWN = b"\xfa\x3f\x05\xff\x00abc"
+
+
+@pytest.mark.parametrize("method", KEPT, ids=lambda method: method.path)
+def test_what_is_kept_has_no_room_for_what_nobody_knows(method: Method) -> None:
+    kind = RequestType(method.path)
+    body = method.request("acme").SerializeToString()
+    kind.parse(body)
+    inside = [field for field in method.descriptor.input_type.fields if field.message_type is not None]
+    bodies = [body + UNKNOWN, *(body + bytes((field.number << 3 | 2, len(UNKNOWN))) + UNKNOWN for field in inside)]
+    for hidden in bodies:
+        with pytest.raises(InvalidArgument) as caught:
+            kind.parse(hidden)
+        assert [violation.field for violation in caught.value.violations] == ["request"]
+
+
+def test_what_is_not_kept_may_come_from_a_newer_version() -> None:
+    assert RequestType(GET).parse(pb.GetProcessRequest(colony_name="acme").SerializeToString() + UNKNOWN)
 
 
 def _varint(number: int) -> bytes:

@@ -123,6 +123,24 @@ async def test_a_service_costs_nothing_once_it_is_known_whatever_its_key(world: 
         assert await world.asks(method, key, colony, on_behalf_of=on_behalf_of) == 0
 
 
+@pytest.mark.parametrize("key", [SETTINGS_KEY, "rotated"])
+async def test_a_server_owner_that_is_a_member_too_comes_as_the_member_where_a_colony_is_named(world: World, key: str) -> None:
+    world.know("", key, Member(SETTINGS_KEY, Role.SERVER_OWNER, "server owner"))
+    world.know("acme", key, Member("first", Role.COLONY_OWNER, "owner"))
+    world.know("edge", key, Member("first", Role.EXECUTOR, "w"))
+    method = f"{AUTH}/ListMembershipEvents"
+    for _ in range(2):
+        for colony, role in (
+            ("acme", Role.COLONY_OWNER),
+            ("", Role.SERVER_OWNER),
+            ("nowhere", Role.SERVER_OWNER),
+            # The ledger is not for executors, so this is nothing that it could come as.
+            ("edge", Role.SERVER_OWNER),
+        ):
+            assert (await world.admit(method, key, colony)).role is role
+        assert (await world.admit(f"{AUTH}/ListColonies", key, None)).role is Role.SERVER_OWNER
+
+
 async def test_the_settings_alone_make_nobody_a_service(world: World) -> None:
     for method, colony, reason in (
         (f"{REGISTRY}/ResolveExecutor", None, "ROLE_NOT_ALLOWED"),

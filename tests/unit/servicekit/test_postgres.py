@@ -12,6 +12,7 @@ from psycopg.pq import TransactionStatus
 
 from servicekit.arrays import Ints, Texts
 from servicekit.failures import Unavailable
+from servicekit.metrics import POSTGRES_OUTAGES
 from servicekit.postgres import DEADLOCK_TRIES, Connection, Database
 
 pytestmark = pytest.mark.asyncio
@@ -135,6 +136,19 @@ async def test_an_eternal_victim_is_told_to_come_again(database: Database) -> No
         await database.statement("SELECT victim()")
     assert caught.value.reason == "DATABASE_BUSY"
     assert await database.tuples("SELECT last_value FROM tries") == [(DEADLOCK_TRIES,)]
+
+
+async def test_a_lock_that_others_hold_is_no_outage(database: Database) -> None:
+    outages = POSTGRES_OUTAGES._value.get()
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE thing SET name = 'held' WHERE id = 1")
+        with pytest.raises(Unavailable) as caught:
+            async with database.transaction() as other:
+                await other.execute("SET LOCAL lock_timeout = '10ms'")
+                await other.execute("UPDATE thing SET name = 'other' WHERE id = 1")
+    assert (caught.value.reason, caught.value.retry_delay_s) == ("DATABASE_BUSY", 0.5)
+    assert POSTGRES_OUTAGES._value.get() == outages
+    assert await names(database) == ["held", "b"]
 
 
 async def test_a_broken_connection_is_an_outage_and_the_next_statement_has_another(database: Database) -> None:

@@ -323,9 +323,9 @@ class Members:
                 self._found(line, Kind.CALL, problem)
             keep_us = request.keep_old_ms * 1000
         self._expect(line, record["key"] not in self._keys, "the new key was in use already")
-        until_us = record["at_us"] + keep_us
-        for held in self._keys.values():
+        for key, held in self._keys.items():
             if held.member is member:
+                until_us = record["at_us"] + (keep_us if key == member.key else 0)
                 held.until_us = min(held.until_us, until_us)
         member.key = record["key"]
         self._keys[member.key] = _KeyTime(member, record["at_us"])

@@ -47,6 +47,7 @@ class KeyCalls(Calls):
             PermissionDeniedError: the client's key is nobody's.
             FailedPreconditionError: another key has taken its place already.
             AlreadyExistsError: the new key is, or was, somebody's.
+            ResourceExhaustedError: the member has rotated ten times within an hour.
         """
         old = self.key
         place = self.colony if colony is None else colony

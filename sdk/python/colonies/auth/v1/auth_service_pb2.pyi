@@ -733,7 +733,8 @@ class PutExecutorRequest(_message.Message):
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[_signed_call_pb2.SignedCall]:
         """The signed calls that ask for this, kept in the ledger: the approval, and the executor's own registration. At most 4, each
-        of at most 2 MiB, and each with a signature that fits.
+        of at most 2 MiB, each with a signature that fits, and each a RegisterExecutor, ApproveExecutor, RejectExecutor or
+        RemoveExecutor of the registry about this colony.
         """
 
     def __init__(

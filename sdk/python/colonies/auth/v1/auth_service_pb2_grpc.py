@@ -32,7 +32,8 @@ class AuthServiceStub:
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
     * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
     * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-    * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+    * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: calls that change
+    memberships are kept as they came, so they have at most 4 KiB, and no fields that this version does not know.
     * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
 
     A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
@@ -130,7 +131,8 @@ class AuthServiceServicer:
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
     * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
     * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-    * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+    * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: calls that change
+    memberships are kept as they came, so they have at most 4 KiB, and no fields that this version does not know.
     * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
 
     A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
@@ -246,7 +248,7 @@ class AuthServiceServicer:
     def RotateKey(self, request, context):
         """Gives the caller a new key: the call is signed by the key that it has, and holds a proof by the new one. From then on the new
         key signs, and the old one does so for `keep_old_ms` more, so that calls in flight are not refused; older keys that were
-        still good for a while end then at the latest. What a member is known by, and all that it has in hand, stays as it is.
+        still good end at once. What a member is known by, and all that it has in hand, stays as it is.
 
         For members of a colony; with an empty `colony_name`, for the server owner and the services. Repeating the call changes
         nothing, whether it is signed by the old key while that is good, or by the new one.
@@ -257,6 +259,8 @@ class AuthServiceServicer:
         * ALREADY_EXISTS: the new key is, or was, another member's, or the caller's own; reason IDENTITY_TAKEN. Make another key.
         * FAILED_PRECONDITION: the caller's key has been rotated away and is good for a while only; reason KEY_RETIRED. Sign with
         the current key.
+        * RESOURCE_EXHAUSTED: the member has rotated ten times within an hour; reason ROTATED_TOO_OFTEN. RetryInfo says when it may
+        again. Repeating a rotation is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -374,7 +378,8 @@ class AuthService:
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
     * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
     * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-    * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+    * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: calls that change
+    memberships are kept as they came, so they have at most 4 KiB, and no fields that this version does not know.
     * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
 
     A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that

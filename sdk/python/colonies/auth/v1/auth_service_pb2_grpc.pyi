@@ -33,7 +33,8 @@ class AuthServiceStub:
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
       * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: calls that change
+        memberships are kept as they came, so they have at most 4 KiB, and no fields that this version does not know.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
 
     A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
@@ -100,7 +101,7 @@ class AuthServiceStub:
     RotateKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]
     """Gives the caller a new key: the call is signed by the key that it has, and holds a proof by the new one. From then on the new
     key signs, and the old one does so for `keep_old_ms` more, so that calls in flight are not refused; older keys that were
-    still good for a while end then at the latest. What a member is known by, and all that it has in hand, stays as it is.
+    still good end at once. What a member is known by, and all that it has in hand, stays as it is.
 
     For members of a colony; with an empty `colony_name`, for the server owner and the services. Repeating the call changes
     nothing, whether it is signed by the old key while that is good, or by the new one.
@@ -111,6 +112,8 @@ class AuthServiceStub:
       * ALREADY_EXISTS: the new key is, or was, another member's, or the caller's own; reason IDENTITY_TAKEN. Make another key.
       * FAILED_PRECONDITION: the caller's key has been rotated away and is good for a while only; reason KEY_RETIRED. Sign with
         the current key.
+      * RESOURCE_EXHAUSTED: the member has rotated ten times within an hour; reason ROTATED_TOO_OFTEN. RetryInfo says when it may
+        again. Repeating a rotation is none.
     """
     ListMembershipEvents: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListMembershipEventsRequest, _auth_service_pb2.ListMembershipEventsResponse]
     """Who came in, changed keys and went, as a chain, with the signed calls that asked for it; for the colony's owner and users,
@@ -132,7 +135,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
       * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: calls that change
+        memberships are kept as they came, so they have at most 4 KiB, and no fields that this version does not know.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
 
     A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
@@ -196,7 +200,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     RotateKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RotateKeyRequest, _auth_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Gives the caller a new key: the call is signed by the key that it has, and holds a proof by the new one. From then on the new
     key signs, and the old one does so for `keep_old_ms` more, so that calls in flight are not refused; older keys that were
-    still good for a while end then at the latest. What a member is known by, and all that it has in hand, stays as it is.
+    still good end at once. What a member is known by, and all that it has in hand, stays as it is.
 
     For members of a colony; with an empty `colony_name`, for the server owner and the services. Repeating the call changes
     nothing, whether it is signed by the old key while that is good, or by the new one.
@@ -207,6 +211,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
       * ALREADY_EXISTS: the new key is, or was, another member's, or the caller's own; reason IDENTITY_TAKEN. Make another key.
       * FAILED_PRECONDITION: the caller's key has been rotated away and is good for a while only; reason KEY_RETIRED. Sign with
         the current key.
+      * RESOURCE_EXHAUSTED: the member has rotated ten times within an hour; reason ROTATED_TOO_OFTEN. RetryInfo says when it may
+        again. Repeating a rotation is none.
     """
     ListMembershipEvents: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListMembershipEventsRequest, _auth_service_pb2.ListMembershipEventsResponse]  # type: ignore[assignment]
     """Who came in, changed keys and went, as a chain, with the signed calls that asked for it; for the colony's owner and users,
@@ -227,7 +233,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
       * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: calls that change
+        memberships are kept as they came, so they have at most 4 KiB, and no fields that this version does not know.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
 
     A member is known for ever by the identity of the key that it entered with; RotateKey gives it another key and leaves that
@@ -367,7 +374,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_service_pb2.RotateKeyResponse, _abc.Awaitable[_auth_service_pb2.RotateKeyResponse]]:
         """Gives the caller a new key: the call is signed by the key that it has, and holds a proof by the new one. From then on the new
         key signs, and the old one does so for `keep_old_ms` more, so that calls in flight are not refused; older keys that were
-        still good for a while end then at the latest. What a member is known by, and all that it has in hand, stays as it is.
+        still good end at once. What a member is known by, and all that it has in hand, stays as it is.
 
         For members of a colony; with an empty `colony_name`, for the server owner and the services. Repeating the call changes
         nothing, whether it is signed by the old key while that is good, or by the new one.
@@ -378,6 +385,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
           * ALREADY_EXISTS: the new key is, or was, another member's, or the caller's own; reason IDENTITY_TAKEN. Make another key.
           * FAILED_PRECONDITION: the caller's key has been rotated away and is good for a while only; reason KEY_RETIRED. Sign with
             the current key.
+          * RESOURCE_EXHAUSTED: the member has rotated ten times within an hour; reason ROTATED_TOO_OFTEN. RetryInfo says when it may
+            again. Repeating a rotation is none.
         """
 
     @_abc_1.abstractmethod

@@ -33,7 +33,9 @@ class RegistryServiceStub:
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
       * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: what is kept as it
+        came has at most 208 KiB (RegisterExecutor) or 4 KiB (ApproveExecutor, RejectExecutor, RemoveExecutor), and no fields that
+        this version does not know.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
     """
 
@@ -47,11 +49,13 @@ class RegistryServiceStub:
     It may do nothing until the colony's owner approves it: repeat the call to learn whether that has happened. Repeating it
     with the same name, types and location changes nothing but the capabilities; with others, the executor is PENDING again.
     For a colony that does not exist the answer is PENDING too, and nothing is kept: a stranger learns nothing from it. An
-    answer that says PENDING therefore carries no times.
+    answer that says PENDING therefore carries no times. So is it for a key that another one has taken the place of.
+
+    At most 1 000 executors of a colony are pending. The next one takes the place of the one that has waited longest, of those
+    that were never approved if there are any; repeating the call enters that one anew.
 
     Errors:
       * FAILED_PRECONDITION (EXECUTOR_REJECTED): the owner has rejected this identity.
-      * RESOURCE_EXHAUSTED: the colony has 1 000 executors pending.
     """
     ApproveExecutor: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ApproveExecutorRequest, _registry_service_pb2.ApproveExecutorResponse]
     """Lets a registered executor in; for the colony's owner. Repeating the call changes nothing.
@@ -135,7 +139,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
       * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: what is kept as it
+        came has at most 208 KiB (RegisterExecutor) or 4 KiB (ApproveExecutor, RejectExecutor, RemoveExecutor), and no fields that
+        this version does not know.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
     """
 
@@ -146,11 +152,13 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     It may do nothing until the colony's owner approves it: repeat the call to learn whether that has happened. Repeating it
     with the same name, types and location changes nothing but the capabilities; with others, the executor is PENDING again.
     For a colony that does not exist the answer is PENDING too, and nothing is kept: a stranger learns nothing from it. An
-    answer that says PENDING therefore carries no times.
+    answer that says PENDING therefore carries no times. So is it for a key that another one has taken the place of.
+
+    At most 1 000 executors of a colony are pending. The next one takes the place of the one that has waited longest, of those
+    that were never approved if there are any; repeating the call enters that one anew.
 
     Errors:
       * FAILED_PRECONDITION (EXECUTOR_REJECTED): the owner has rejected this identity.
-      * RESOURCE_EXHAUSTED: the colony has 1 000 executors pending.
     """
     ApproveExecutor: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ApproveExecutorRequest, _registry_service_pb2.ApproveExecutorResponse]  # type: ignore[assignment]
     """Lets a registered executor in; for the colony's owner. Repeating the call changes nothing.
@@ -233,7 +241,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     Every call is signed (protos/vectors/README.md). Errors that any RPC here may give:
       * UNAUTHENTICATED: the signature is missing, wrong, stale or used before. Sign anew; check the clock and the cluster id.
       * PERMISSION_DENIED: no such colony, or the caller may not do this in it. A stranger cannot tell which.
-      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed.
+      * INVALID_ARGUMENT: a field is out of bounds; BadRequest names it. Nothing was changed. Field `request`: what is kept as it
+        came has at most 208 KiB (RegisterExecutor) or 4 KiB (ApproveExecutor, RejectExecutor, RemoveExecutor), and no fields that
+        this version does not know.
       * UNAVAILABLE: a part of the service is out of reach. Nothing was acknowledged; repeat after RetryInfo's delay.
     """
 
@@ -248,11 +258,13 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         It may do nothing until the colony's owner approves it: repeat the call to learn whether that has happened. Repeating it
         with the same name, types and location changes nothing but the capabilities; with others, the executor is PENDING again.
         For a colony that does not exist the answer is PENDING too, and nothing is kept: a stranger learns nothing from it. An
-        answer that says PENDING therefore carries no times.
+        answer that says PENDING therefore carries no times. So is it for a key that another one has taken the place of.
+
+        At most 1 000 executors of a colony are pending. The next one takes the place of the one that has waited longest, of those
+        that were never approved if there are any; repeating the call enters that one anew.
 
         Errors:
           * FAILED_PRECONDITION (EXECUTOR_REJECTED): the owner has rejected this identity.
-          * RESOURCE_EXHAUSTED: the colony has 1 000 executors pending.
         """
 
     @_abc_1.abstractmethod

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from colonies.audit.findings import Report
+from colonies.audit.trust import Trust
 from colonies.audit.verify import verify
 from colonies.auth.v1 import auth_service_pb2 as auth_pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
@@ -42,9 +43,12 @@ async def exported(acme: Acme, **scope: object) -> bytes:
 
 
 def checked(acme: Acme, data: bytes, after: bytes | None = None, *, crons: bool = True) -> Report:
-    trusted = frozenset({acme.keys.owner.identity, acme.keys.service("scheduler").identity})
-    cron = frozenset({acme.keys.service("cron").identity} if crons else ())
-    return verify(io.BytesIO(data), trusted, crons=cron, after=None if after is None else io.BytesIO(after))
+    trust = Trust(
+        sealers=frozenset({acme.keys.service("scheduler").identity}),
+        owners=frozenset({acme.keys.owner.identity}),
+        crons=frozenset({acme.keys.service("cron").identity} if crons else ()),
+    )
+    return verify(io.BytesIO(data), trust, after=None if after is None else io.BytesIO(after))
 
 
 async def everything_that_is_asked_for(acme: Acme) -> None:

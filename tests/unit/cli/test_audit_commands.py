@@ -260,6 +260,16 @@ def test_show_tells_who_asked_for_what(offline: Shell, author: Author) -> None:
     assert documents[0]["call"]["method"] == "SubmitWorkflow"
 
 
+def test_a_body_that_is_no_base64_is_told_all_the_same(offline: Shell, author: Author) -> None:
+    records = author.records()
+    call = next(record for record in records if record.get("method", "").endswith("SubmitWorkflow"))
+    call["body"] = "abc"
+    path = _written(offline.folder, author.file(records))
+    assert offline("audit", "show", path).exit_code == 0
+    result = offline("audit", "verify", path, *_trust(author))
+    assert (result.exit_code, "no base64" in result.stdout) == (ExitCode.FAILED, True)
+
+
 @pytest.mark.parametrize("words", [("verify",), ("show",)])
 def test_any_file_ends_in_one_line(offline: Shell, author: Author, words: Sequence[str]) -> None:
     for data in (b"", b"\n", b"\x00" * 200, b"{}\n", author.file()[:-1], author.file() + b"x"):

@@ -62,7 +62,7 @@ test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real pro
 
 .PHONY: test-audit
 test-audit: $(VENV)/.dev ## Export a thousand workflows of running services, and find a thousand edits of that file
-	COLONIES_TEST_WORKFLOWS=1000 $(BIN)/python -m pytest -q -s -k many_workflows tests/rpc/test_scheduler_audit.py
+	COLONIES_TEST_WORKFLOWS=1000 $(BIN)/python -m pytest -q -s -k 'many_workflows or edit' tests/rpc/test_scheduler_audit.py tests/audit/test_edits.py
 
 .PHONY: test-model
 test-model: $(VENV)/.dev ## Run ten thousand random steps of the scheduler against its model

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from colonies.audit.chains import event_hash, membership_hash, process_root
 from colonies.audit.lines import LineWriter
+from colonies.audit.trust import Trust
 from colonies.auth.v1 import auth_service_pb2 as auth
 from colonies.keys import PrivateKey
 from colonies.registry.v1 import registry_service_pb2 as registry
@@ -84,9 +85,14 @@ class Author:
         self.executor = self.add_executor("exec-1", key_of("exec-1"))
 
     @property
-    def trusted(self) -> frozenset[str]:
+    def trust(self) -> Trust:
         """Whom a reader of these files trusts."""
-        return frozenset({self.scheduler.identity, self.owner.identity})
+        return Trust(
+            sealers=frozenset({self.scheduler.identity}),
+            owners=frozenset({self.owner.identity}),
+            server_owners=frozenset({self.server_owner.identity}),
+            crons=frozenset({self.cron.identity}),
+        )
 
     def tick(self) -> int:
         """The next moment."""
@@ -334,8 +340,9 @@ class Author:
         """Takes up a workflow again."""
         request = scheduler.RetryWorkflowRequest(colony_name=COLONY, workflow_id=processes[0].workflow)
         call = self.call(by.key, SCHEDULER + "RetryWorkflow", request)
+        at_us = self.tick()
         for process in processes:
-            self.event(process, "RETRY_REQUESTED", WAITING, actor=by.identity, call=call)
+            self.event(process, "RETRY_REQUESTED", WAITING, actor=by.identity, call=call, at_us=at_us)
 
     # Files
 

@@ -30,7 +30,7 @@ JUNK = st.recursive(
 
 
 def check(data: bytes) -> bool:
-    return verify(io.BytesIO(data), AUTHOR.trusted, after=io.BytesIO(data), max_findings=1000).intact()
+    return verify(io.BytesIO(data), AUTHOR.trust, after=io.BytesIO(data), max_findings=1000).intact()
 
 
 def lines(contents: list[bytes]) -> bytes:

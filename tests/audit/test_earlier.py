@@ -5,12 +5,12 @@ from typing import Any
 
 from colonies.audit.findings import Kind, Report
 from colonies.audit.verify import verify
-from tests.audit.author import Author, Record, key_of
+from tests.audit.author import FAILED, Author, Record, key_of
 from tests.audit.stories import failed, plain
 
 
 def compared(later: bytes, earlier: bytes, author: Author, **options: Any) -> Report:
-    return verify(io.BytesIO(later), author.trusted, after=io.BytesIO(earlier), **options)
+    return verify(io.BytesIO(later), author.trust, after=io.BytesIO(earlier), **options)
 
 
 def grown() -> tuple[Author, bytes]:
@@ -36,7 +36,9 @@ def test_a_process_that_is_gone() -> None:
     author, earlier = grown()
     gone = author.processes.pop(0)
     report = compared(author.file(), earlier, author)
-    assert [(one.kind, one.where) for one in report.findings] == [(Kind.HISTORY, f"event 3 of process {gone.id}")]
+    assert [(one.kind, one.where) for one in report.warnings] == [(Kind.GONE, f"process {gone.id}")]
+    assert report.intact()
+    assert not report.intact(strict=True)
 
 
 def test_events_that_are_gone() -> None:
@@ -74,7 +76,69 @@ def test_only_what_the_later_file_was_asked_for_is_missed() -> None:
     wanted = author.processes[-1].workflow
     author.processes = [process for process in author.processes if process.workflow == wanted]
     records: list[Record] = author.records(workflow_ids=[wanted])
-    assert compared(author.file(records), earlier, author).intact(strict=True)
+    report = compared(author.file(records), earlier, author)
+    assert report.intact(), report.findings
+    assert [(one.kind, "4 processes" in one.message) for one in report.warnings] == [(Kind.NOT_PROVEN, True)]
+    assert report.counts["processes not compared"] == 4
+
+
+def test_a_narrower_file_that_holds_all_the_same() -> None:
+    author, earlier = grown()
+    assert compared(author.file(author.records(since_us=1)), earlier, author).intact(strict=True)
+
+
+def not_audited(records: list[Record]) -> list[Record]:
+    """The same, from before calls were kept."""
+    for record in records:
+        if record["record"] == "process":
+            record.update(call="", place=0)
+        if record["record"] == "event":
+            record.update(call="", output_call="", hash="")
+    return [record for record in records if record["record"] != "call" or "Scheduler" not in record["method"]]
+
+
+def rewritten(records: list[Record]) -> None:
+    closed = next(record for record in records if record.get("reason") == "CLOSED")
+    closed.update(to=FAILED, outcome=2, errors=["never so"])
+
+
+def test_what_was_never_audited_must_be_told_alike() -> None:
+    author, _ = grown()
+    earlier = author.file(not_audited(author.records()))
+    (one,) = author.submit(author.user)
+    later = not_audited(author.records())
+    assert compared(author.file(later), earlier, author).intact()
+    rewritten(later)
+    report = compared(author.file(later), earlier, author)
+    assert [one.kind for one in report.findings] == [Kind.HISTORY]
+    for name, value in (("initiator", author.executor.identity), ("priority_time", 0)):
+        later = not_audited(author.records())
+        next(record for record in later if record["record"] == "process")[name] = value
+        report = compared(author.file(later), earlier, author)
+        assert {finding.kind for finding in report.findings} == {Kind.HISTORY}
+    assert one.id
+
+
+def test_a_chain_that_was_broken_off_since_says_the_same() -> None:
+    """What an older replica wrote to is not audited any more, calls or not: a warning, unless it tells something else."""
+    author, earlier = grown()
+
+    def broken_off() -> list[Record]:
+        records = author.records()
+        for record in records:
+            if record.get("id") == author.processes[0].id:
+                record["call"] = ""
+            if record.get("process") == author.processes[0].id:
+                record["hash"] = ""
+        return records
+
+    report = compared(author.file(broken_off()), earlier, author)
+    assert report.intact(), report.findings
+    assert report.counts["processes not audited"] == 1
+    records = broken_off()
+    rewritten(records)
+    report = compared(author.file(records), earlier, author)
+    assert [one.kind for one in report.findings] == [Kind.HISTORY]
 
 
 def test_an_earlier_file_that_proves_nothing() -> None:

@@ -4,6 +4,7 @@ key seals them, by the calls that the members signed.
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ Forge = Callable[[list[Record]], Any]
 
 
 def checked(author: Author, records: Sequence[Record], **options: Any) -> Report:
-    return verify(io.BytesIO(author.file(records)), author.trusted, crons=frozenset({author.cron.identity}), **options)
+    return verify(io.BytesIO(author.file(records)), author.trust, **options)
 
 
 def forged(story: Callable[[Author], Any], forge: Forge) -> Report:
@@ -203,20 +204,20 @@ def test_without_the_key_the_seal_tells(nth: int) -> None:
     header, *rest = chained(records)
     writer = LineWriter(header)
     lines = [writer.header_line, *(writer.line(record) for record in rest)]
-    report = verify(io.BytesIO(b"".join([*lines, seal])), author.trusted)
+    report = verify(io.BytesIO(b"".join([*lines, seal])), author.trust)
     assert not report.intact()
     # The old seal does not follow from the forged lines; made to follow, its signature does not fit.
     assert report.findings[0].kind is Kind.DAMAGED
     true_seal = author.file().splitlines()[-1][65:]
     relined = b"".join([*lines, writer.line(decoded(true_seal))])
-    found = verify(io.BytesIO(relined), author.trusted, max_findings=1000)
+    found = verify(io.BytesIO(relined), author.trust, max_findings=1000)
     assert any(one.kind is Kind.SEAL for one in found.findings), found.findings
 
 
 def test_without_a_trusted_key_the_seal_tells() -> None:
     author = Author()
     plain(author)
-    report = verify(io.BytesIO(author.file(sealed_by=PrivateKey.generate())), author.trusted)
+    report = verify(io.BytesIO(author.file(sealed_by=PrivateKey.generate())), author.trust)
     assert [(one.kind, one.line) for one in report.findings] == [(Kind.SEAL, report.counts["lines"])]
 
 
@@ -298,8 +299,8 @@ def test_the_scheduler_submits_for_nobody() -> None:
     author = Author()
     author.submit(Member("scheduler", "service", author.scheduler), on_behalf_of=author.user)
     expect(checked(author, author.records()), Kind.CALL, "no cron service that is trusted")
-    everybody = author.trusted | {author.cron.identity}
-    report = verify(io.BytesIO(author.file()), everybody, crons=everybody)
+    everybody = author.trust.sealers | author.trust.crons
+    report = verify(io.BytesIO(author.file()), replace(author.trust, crons=everybody))
     expect(report, Kind.CALL, "no cron service that is trusted")
 
 
@@ -309,8 +310,8 @@ def test_the_scheduler_vouches_for_no_owner() -> None:
     author.server_owner = author.scheduler
     author.memberships.clear()
     author._add_colony()
-    report = verify(io.BytesIO(author.file()), frozenset({author.scheduler.identity}))
-    expect(report, Kind.MEMBERSHIP, "nobody trusted vouches for the colony's owner")
+    trust = replace(author.trust, owners=frozenset(), server_owners=frozenset({author.scheduler.identity}))
+    expect(verify(io.BytesIO(author.file()), trust), Kind.MEMBERSHIP, "nobody trusted vouches for the colony's owner")
 
 
 def test_a_member_submits_for_nobody_else() -> None:

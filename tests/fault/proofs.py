@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+from colonies.audit.trust import Trust
 from colonies.audit.verify import verify
 from colonies.client import AsyncClient
 from colonies.keys import PrivateKey
-
-TRUSTED = ("colony-owner", "service-scheduler")
 
 
 async def flaws(client: AsyncClient, keys: Path, file: Path) -> tuple[list[str], Mapping[str, int]]:
@@ -22,11 +21,13 @@ async def flaws(client: AsyncClient, keys: Path, file: Path) -> tuple[list[str],
     with file.open("wb") as output:
         async for lines in client.export_audit():
             output.write(lines)
-    trusted = frozenset(PrivateKey.load(keys / f"{name}.key").identity for name in TRUSTED)
+    sealers, owners = (
+        frozenset({PrivateKey.load(keys / f"{name}.key").identity}) for name in ("service-scheduler", "colony-owner")
+    )
 
     def check() -> tuple[list[str], Mapping[str, int]]:
         with file.open("rb") as exported:
-            report = verify(exported, trusted)
+            report = verify(exported, Trust(sealers, owners))
         return [str(one) for one in (*report.findings, *report.warnings)], report.counts
 
     return await asyncio.to_thread(check)

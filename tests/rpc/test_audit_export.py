@@ -3,15 +3,19 @@
 import io
 import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from colonies.audit.findings import Report
+from colonies.audit.findings import Kind, Report
+from colonies.audit.trust import Trust
 from colonies.audit.verify import verify
 from colonies.auth.v1 import auth_service_pb2 as auth_pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from colonies.cli.audit_request import Wanted
 from colonies.cron.v1 import cron_service_pb2 as cron_pb
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
 from colonies.registry.v1 import registry_service_pb2 as registry_pb
@@ -25,7 +29,7 @@ from services.scheduler.domain.audited import AuditProcess
 from services.scheduler.store.audit import AuditLedgers
 from tests.audit.edits import random_edit
 from tests.harness.calls import eventually
-from tests.harness.cluster import COLONY, USER, Cluster
+from tests.harness.cluster import CLUSTER, COLONY, USER, Cluster
 from tests.harness.keys import key_of
 from tests.rpc.rotations import rotate
 from tests.rpc.scheduler_colony import SERVICES, Acme, ref_of, spec, value
@@ -42,9 +46,12 @@ async def exported(acme: Acme, **scope: object) -> bytes:
 
 
 def checked(acme: Acme, data: bytes, after: bytes | None = None, *, crons: bool = True) -> Report:
-    trusted = frozenset({acme.keys.owner.identity, acme.keys.service("scheduler").identity})
-    cron = frozenset({acme.keys.service("cron").identity} if crons else ())
-    return verify(io.BytesIO(data), trusted, crons=cron, after=None if after is None else io.BytesIO(after))
+    trust = Trust(
+        sealers=frozenset({acme.keys.service("scheduler").identity}),
+        owners=frozenset({acme.keys.owner.identity}),
+        crons=frozenset({acme.keys.service("cron").identity} if crons else ()),
+    )
+    return verify(io.BytesIO(data), trust, after=None if after is None else io.BytesIO(after))
 
 
 async def everything_that_is_asked_for(acme: Acme) -> None:
@@ -184,3 +191,47 @@ async def test_who_comes_in_during_an_export_is_known_in_it(acme: Acme, monkeypa
     report = checked(acme, await exported(acme))
     assert report.intact(strict=True), report.findings
     assert report.counts["processes"] == 3
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_what_was_asked_for_also_by_a_new_key(acme: Acme) -> None:
+    workflow, nodes = await acme.submit_workflow(spec("a"), spec("b"))
+    await acme.submit(spec())
+    new = key_of("new alice")
+    await rotate(acme.cluster, acme.keys.user, new)
+    since, before = datetime(2020, 1, 1, 0, 0, 0, 123456, UTC), datetime(2199, 1, 1, tzinfo=UTC)
+    wanted = Wanted(CLUSTER, COLONY, new.identity, [nodes[0].upper()], [workflow], since, before)
+    request = audit_pb2.ExportAuditRequest(colony_name=COLONY, process_ids=wanted.process_ids, workflow_ids=[workflow])
+    request.submitted_since.FromDatetime(since)
+    request.submitted_before.FromDatetime(before)
+    data = b"".join([answer.lines async for answer in acme.by(new).ExportAudit(request)])
+    assert wanted.differences(io.BytesIO(data)) == []
+    others: list[dict[str, Any]] = [
+        {"key": key_of("eve").identity},
+        {"since": None},
+        {"process_ids": []},
+        {"colony": "other"},
+    ]
+    for other in others:
+        assert len(replace(wanted, **other).differences(io.BytesIO(data))) == 1, other
+
+
+@pytest.mark.asyncio
+async def test_the_server_owner_vouches_for_the_colony_that_it_added(acme: Acme) -> None:
+    await acme.submit(spec())
+    data = await exported(acme)
+    sealers = frozenset({acme.keys.service("scheduler").identity})
+    for adder, intact in ((acme.keys.server_owner, True), (acme.keys.service("scheduler"), False)):
+        trust = Trust(sealers, server_owners=frozenset({adder.identity}))
+        assert verify(io.BytesIO(data), trust).intact(strict=True) is intact
+
+
+@pytest.mark.asyncio
+async def test_what_was_removed_since_is_gone(acme: Acme) -> None:
+    gone, *_ = await acme.submit(spec(), spec())
+    await acme.by(acme.keys.user).CancelProcess(pb.CancelProcessRequest(colony_name=COLONY, process_id=gone))
+    earlier = await exported(acme)
+    await acme.user.RemoveProcess(pb.RemoveProcessRequest(colony_name=COLONY, process_id=gone))
+    report = checked(acme, await exported(acme), after=earlier)
+    assert report.intact(), report.findings
+    assert [(one.kind, one.where) for one in report.warnings] == [(Kind.GONE, f"process {gone}")]

@@ -14,6 +14,7 @@ import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from colonies.audit.findings import Kind, Report
+from colonies.audit.trust import Trust
 from colonies.audit.verify import verify
 from colonies.scheduler.v1 import audit_pb2 as pb
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
@@ -47,8 +48,8 @@ async def exported(stub: Any, **fields: Any) -> bytes:
 
 
 def checked(acme: Acme, data: bytes, *, max_findings: int = 20) -> Report:
-    trusted = frozenset({acme.keys.owner.identity, acme.keys.service("scheduler").identity})
-    return verify(io.BytesIO(data), trusted, max_findings=max_findings)
+    sealers, owners = (frozenset({key.identity}) for key in (acme.keys.service("scheduler"), acme.keys.owner))
+    return verify(io.BytesIO(data), Trust(sealers, owners), max_findings=max_findings)
 
 
 async def refused(acme: Acme, stub: Any = None, **fields: Any) -> Any:

@@ -30,7 +30,14 @@ def author() -> Author:
 
 
 def _trust(author: Author) -> list[str]:
-    return [word for one in author.trusted for word in ("--trust", one)]
+    return ["--sealer", author.scheduler.identity, "--owner", author.owner.identity]
+
+
+def _asked(shell: Shell, author: Author, **scope: object) -> bytes:
+    """The file that this shell asks for."""
+    records = author.records(**scope)
+    records[0].update(cluster="test", asked_by=shell.key.identity)
+    return author.file(records)
 
 
 def _answers(server: FakeServer, *parts: bytes) -> None:
@@ -46,12 +53,23 @@ def _written(folder: Path, data: bytes) -> str:
 
 
 def test_export_writes_the_file_that_came(shell: Shell, server: FakeServer, author: Author) -> None:
-    data = author.file()
+    workflow = author.processes[0].workflow
+    since_us, before_us = 1_699_999_200_000_000, int(datetime(2024, 1, 1).astimezone().timestamp()) * 1_000_000
+    data = _asked(shell, author, workflow_ids=[workflow], since_us=since_us, before_us=before_us)
     _answers(server, data[:1000], b"", data[1000:])
     target = shell.folder / "colony.audit"
     target.write_text("an older one")
     result = shell(
-        "audit", "export", "-o", str(target), "--since", "2023-11-14T22:00+00:00", "--workflow", "w", "--before", "2024-01-01"
+        "audit",
+        "export",
+        "-o",
+        str(target),
+        "--since",
+        "2023-11-14T22:00+00:00",
+        "--workflow",
+        workflow.upper(),
+        "--before",
+        "2024-01-01",
     )
     assert result.exit_code == 0, result.output
     assert target.read_bytes() == data
@@ -62,12 +80,37 @@ def test_export_writes_the_file_that_came(shell: Shell, server: FakeServer, auth
     # Without a zone it is local time.
     assert request.submitted_before.ToDatetime() == datetime(2024, 1, 1).astimezone(UTC).replace(tzinfo=None)
     request.ClearField("submitted_before")
-    assert request == pb.ExportAuditRequest(colony_name="dev", workflow_ids=["w"], submitted_since=since)
+    assert request == pb.ExportAuditRequest(colony_name="dev", workflow_ids=[workflow.upper()], submitted_since=since)
 
 
 def test_export_to_standard_output(shell: Shell, server: FakeServer, author: Author) -> None:
-    _answers(server, author.file())
-    assert shell("audit", "export", "-o", "-").stdout_bytes == author.file()
+    data = _asked(shell, author)
+    _answers(server, data)
+    assert shell("audit", "export", "-o", "-").stdout_bytes == data
+
+
+def test_an_export_of_something_else_is_none(shell: Shell, server: FakeServer, author: Author) -> None:
+    """Whatever the server seals: less than what was asked for, of another colony, or for somebody else."""
+    for scope in ({"since_us": 1}, {"process_ids": [author.processes[0].id]}):
+        _answers(server, _asked(shell, author, **scope))
+        result = shell("audit", "export", "-o", str(shell.folder / "colony.audit"))
+        assert (result.exit_code, "everything was asked for" in result.stderr) == (ExitCode.FAILED, True), result.output
+    for name, value in (("colony", "other"), ("cluster", "other"), ("asked_by", author.user.identity)):
+        records = author.records()
+        records[0].update({"cluster": "test", "asked_by": shell.key.identity, name: value})
+        _answers(server, author.file(records))
+        result = shell("audit", "export", "-o", str(shell.folder / "colony.audit"))
+        assert (result.exit_code, "not what it was asked for" in result.stderr) == (ExitCode.FAILED, True), result.output
+        assert value in result.stderr
+    assert not any("colony.audit" in path.name for path in shell.folder.iterdir())
+
+
+def test_who_has_another_key_asks_as_who_it_was(shell: Shell, server: FakeServer, author: Author) -> None:
+    author.rotate(author.user, shell.key)
+    records = author.records()
+    records[0].update(cluster="test", asked_by=author.user.identity)
+    _answers(server, author.file(records))
+    assert shell("audit", "export", "-o", "-").exit_code == 0
 
 
 @pytest.mark.parametrize("cut", [0, 1, 500])
@@ -110,9 +153,11 @@ def test_verify_needs_nothing_but_the_file_and_whom_to_trust(offline: Shell, aut
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1] == "intact"
     assert "Processes" in result.stdout
+    assert any(line.split() == ["Scope", "everything"] for line in result.stdout.splitlines()), result.stdout
     document = offline.json("audit", "verify", path, "--strict", *_trust(author))
     assert document["intact"]
     assert document["counts"]["processes"] == len(author.processes)
+    assert document["scope"] == {"process_ids": [], "workflow_ids": [], "since_us": None, "before_us": None}
     assert document["sealed_by"] == author.scheduler.identity
 
 
@@ -135,8 +180,14 @@ def test_verify_against_an_earlier_file(offline: Shell, author: Author) -> None:
     del author.processes[0]
     path = _written(offline.folder, author.file())
     result = offline("audit", "verify", path, "--after", str(earlier), *_trust(author))
-    assert (result.exit_code, "HISTORY" in result.stdout) == (ExitCode.FAILED, True)
+    assert (result.exit_code, "GONE" in result.stderr) == (ExitCode.OK, True)
+    result = offline("audit", "verify", path, "--strict", "--after", str(earlier), *_trust(author))
+    assert result.exit_code == ExitCode.FAILED
     assert offline("audit", "verify", path, "--after", path, *_trust(author)).exit_code == 0
+    author.processes[0].events.pop()
+    path = _written(offline.folder, author.file())
+    result = offline("audit", "verify", path, "--after", str(earlier), *_trust(author))
+    assert (result.exit_code, "HISTORY" in result.stdout) == (ExitCode.FAILED, True)
 
 
 def test_strict_refuses_what_is_not_proven(offline: Shell, author: Author) -> None:
@@ -152,10 +203,13 @@ def test_without_anybody_to_trust_verify_says_so(offline: Shell, author: Author)
     path = _written(offline.folder, author.file())
     for given in ((), ("--data-dir", str(offline.folder / "nothing"))):
         result = offline("audit", "verify", path, *given)
-        assert (result.exit_code, "--trust IDENTITY" in result.stderr) == (ExitCode.USAGE, True), result.output
-    assert offline("audit", "verify", path, "--trust", "ann").exit_code == ExitCode.USAGE
+        assert (result.exit_code, "--sealer IDENTITY" in result.stderr) == (ExitCode.USAGE, True), result.output
+    for option in ("--sealer", "--owner", "--server-owner", "--cron"):
+        assert offline("audit", "verify", path, option, "ann").exit_code == ExitCode.USAGE
+    result = offline("audit", "verify", path, "--sealer", author.scheduler.identity)
+    assert (result.exit_code, "--owner IDENTITY" in result.stderr) == (ExitCode.USAGE, True), result.output
     stranger = PrivateKey.generate().identity
-    result = offline("audit", "verify", path, "--trust", stranger)
+    result = offline("audit", "verify", path, "--sealer", stranger, "--owner", author.owner.identity)
     assert (result.exit_code, "not among the trusted" in result.stdout) == (ExitCode.FAILED, True)
 
 
@@ -166,9 +220,16 @@ def test_the_profile_vouches_for_the_owner_alone(offline: Shell, author: Author,
     save_profile(Profile(name="p", cluster=CLUSTER, colony=COLONY, owner_key_file=str(key_file)))
     path = _written(offline.folder, author.file())
     result = offline("audit", "verify", path, "--data-dir", str(offline.folder / "nothing"))
-    assert result.exit_code == ExitCode.FAILED
-    assert "nobody trusted vouches" not in result.stdout
-    assert "not among the trusted identities" in result.stdout
+    assert (result.exit_code, "--sealer IDENTITY" in result.stderr) == (ExitCode.USAGE, True)
+    words = ("audit", "verify", path, "--data-dir", str(offline.folder / "nothing"), "--sealer", author.scheduler.identity)
+    assert offline(*words).exit_code == 0
+    # A key file on the command line makes nobody an owner.
+    user_file = offline.folder / "user.key"
+    author.user.key.save(user_file)
+    assert offline("--key-file", str(user_file), *words).exit_code == 0
+    # Nor does the owner's key seal.
+    result = offline("audit", "verify", _written(offline.folder, author.file(sealed_by=author.owner.key)), *words[3:])
+    assert (result.exit_code, "not among the trusted sealers" in result.stdout) == (ExitCode.FAILED, True)
 
 
 def test_the_local_stack_vouches_for_its_own_cluster(offline: Shell, author: Author) -> None:
@@ -197,6 +258,16 @@ def test_show_tells_who_asked_for_what(offline: Shell, author: Author) -> None:
     assert [document["id"] for document in documents] == [process.id for process in author.processes]
     assert [event["reason"] for event in documents[0]["events"]] == ["SUBMITTED", "ASSIGNED", "CLOSED"]
     assert documents[0]["call"]["method"] == "SubmitWorkflow"
+
+
+def test_a_body_that_is_no_base64_is_told_all_the_same(offline: Shell, author: Author) -> None:
+    records = author.records()
+    call = next(record for record in records if record.get("method", "").endswith("SubmitWorkflow"))
+    call["body"] = "abc"
+    path = _written(offline.folder, author.file(records))
+    assert offline("audit", "show", path).exit_code == 0
+    result = offline("audit", "verify", path, *_trust(author))
+    assert (result.exit_code, "no base64" in result.stdout) == (ExitCode.FAILED, True)
 
 
 @pytest.mark.parametrize("words", [("verify",), ("show",)])

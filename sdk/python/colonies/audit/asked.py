@@ -1,14 +1,16 @@
 """Whether each event is what its call asked for, by somebody who may."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from colonies.audit.calls import Attempt, Call, Calls, Cancel, Closes, Output, Retry, Submit
 from colonies.audit.findings import Kind
 from colonies.audit.life import ASKED_FOR, Life, State
-from colonies.audit.members import SLACK_US, Member, Members, too_far
+from colonies.audit.life import Attempt as Lived
+from colonies.audit.members import Members
 from colonies.audit.records import Record
+from colonies.audit.standing import SLACK_US, Member, too_far
 
 # One priority step is a day of head start; each spec of a call counts as submitted a nanosecond after the last.
 _STEP_NS = -86_400 * 1_000_000_000
@@ -26,6 +28,30 @@ class Growth:
     parent: Attempt
     workflow: str
     executor: str
+    # When its call was signed, and when what it added was entered.
+    called_us: int
+    entered_us: int
+
+    def problem(self, workflow: str, attempts: Sequence[Lived]) -> str:
+        """Why that attempt cannot have added it, if so: of a process with these attempts."""
+        if workflow != self.workflow:
+            return "its attempt is in another workflow than what it added"
+        if self.parent.number > len(attempts) or attempts[self.parent.number - 1].executor != self.executor:
+            return "its attempt was not its signer's"
+        attempt = attempts[self.parent.number - 1]
+        early, late = min(self.called_us, self.entered_us), max(self.called_us, self.entered_us)
+        if early < attempt.began_us - SLACK_US or (attempt.ended_us is not None and late > attempt.ended_us + SLACK_US):
+            return "its attempt did not run then"
+        return ""
+
+
+@dataclass(slots=True)
+class _Account:
+    """On whose account a workflow is, and the call that entered it; empty while that was not read."""
+
+    initiator: str
+    name: str
+    entered: str
 
 
 class Asking:
@@ -36,8 +62,11 @@ class Asking:
         self._crons = crons
         self._members = members
         self._calls = calls
-        # On whose account each workflow is, and its call.
-        self._workflows: dict[str, tuple[str, str]] = {}
+        self._workflows: dict[str, _Account] = {}
+        # When the events came about that calls about several processes asked for.
+        self._came_us: dict[str, int] = {}
+        # What the cron service is known by; its key may change.
+        self._cron = ""
         # Where processes were added to workflows: settled at the end, for the attempts may come later in the file.
         self.growths: dict[str, Growth] = {}
 
@@ -73,13 +102,12 @@ class Asking:
         if not workflow:
             return
         entered = call.digest if submit.whole_workflow else ""
-        initiator, first = self._workflows.setdefault(workflow, (process["initiator"], entered))
-        if initiator != process["initiator"]:
-            found(Kind.CALL, "its workflow is on another member's account")
-        if entered and first and first != entered:
+        account = self._workflows.setdefault(workflow, _Account(process["initiator"], process["initiator_name"], entered))
+        if (account.initiator, account.name) != (process["initiator"], process["initiator_name"]):
+            found(Kind.CALL, f"its workflow is on the account of {account.name} ({account.initiator})")
+        if entered and account.entered and account.entered != entered:
             found(Kind.CALL, "its workflow was submitted by another call")
-        elif entered and not first:
-            self._workflows[workflow] = (initiator, entered)
+        account.entered = account.entered or entered
 
     def check_event(self, life: Life, event: Record, found: Found) -> None:
         """Checks an event, the next of its process, against its calls."""
@@ -116,7 +144,7 @@ class Asking:
         """Checks that somebody was a member then, in one of these roles, and at any time by this name."""
         if isinstance(member, str):
             found(Kind.MEMBERSHIP, member)
-        elif not member.proven:
+        elif not member.proven(at_us):
             found(Kind.NOT_PROVEN, f"that {member.identity} was a member then is not proven")
         elif not member.roles(at_us) & roles:
             found(Kind.MEMBERSHIP, f"{member.identity} was a member as {', '.join(member.roles(at_us))}, and may not do this")
@@ -125,13 +153,12 @@ class Asking:
 
     def _check_signer(self, call: Call, event: Record, identity: str, roles: frozenset[str], found: Found) -> None:
         """Checks that a call was signed for a member, and near the time of what came of it."""
-        at_us = event["at_us"]
-        signer = self._members.holder(call.signer, at_us)
+        signer = self._members.holder(call.signer, call.at_us)
         if not isinstance(signer, str) and signer.identity != identity:
             found(Kind.CALL, f"the {call.method} call is signed for {signer.identity}, not for {identity}")
         else:
-            self._check_member(signer, at_us, roles, found)
-        if problem := too_far(call, at_us):
+            self._check_member(signer, call.at_us, roles, found)
+        if problem := too_far(call, event["at_us"]):
             found(Kind.CALL, problem)
 
     def _submitted(self, life: Life, event: Record, found: Found) -> None:
@@ -143,23 +170,33 @@ class Asking:
         if call is None or not isinstance(call.asked, Submit):
             return  # said of the process
         submit = call.asked
-        initiator = self._members.known(process["initiator"], event["at_us"])
+        if submit.parent is not None:
+            self._check_signer(call, event, event["actor"], _EXECUTORS, found)
+            if not self._members.had_name(process["initiator"], process["initiator_name"]):
+                found(Kind.MEMBERSHIP, f"{process['initiator']} never had the name {process['initiator_name']!r}")
+            growth = Growth(submit.parent, process["workflow_id"], event["actor"], call.at_us, event["at_us"])
+            self.growths.setdefault(call.digest, growth)
+            self._check_together(call, event, SLACK_US, found)
+            return
+        initiator = self._members.known(process["initiator"], call.at_us)
+        self._check_member(initiator, call.at_us, _SUBMITTERS, found, process["initiator_name"])
         if submit.on_behalf_of:
-            if call.signer not in self._crons or event["actor"] not in self._crons:
-                found(Kind.CALL, f"{call.signer}, who submitted it on behalf of a member, is no cron service that is trusted")
+            self._check_on_behalf(call, event, found)
             if submit.on_behalf_of != process["initiator"]:
                 found(Kind.CALL, f"it was submitted on behalf of {submit.on_behalf_of}, not of its initiator")
-            self._check_member(initiator, event["at_us"], _SUBMITTERS, found, process["initiator_name"])
-            if problem := too_far(call, event["at_us"]):
-                found(Kind.CALL, problem)
             return
-        if submit.parent is None:
-            self._check_member(initiator, event["at_us"], _SUBMITTERS, found, process["initiator_name"])
-            self._check_signer(call, event, process["initiator"], _SUBMITTERS, found)
-            self._check_actor(event, process["initiator"], found)
-            return
-        self._check_signer(call, event, event["actor"], _EXECUTORS, found)
-        self.growths.setdefault(call.digest, Growth(submit.parent, process["workflow_id"], event["actor"]))
+        self._check_signer(call, event, process["initiator"], _SUBMITTERS, found)
+        self._check_actor(event, process["initiator"], found)
+
+    def _check_on_behalf(self, call: Call, event: Record, found: Found) -> None:
+        """Checks that the cron service submitted it, by whatever key it had then, and always as the same."""
+        if call.signer not in self._crons:
+            found(Kind.CALL, f"{call.signer}, who submitted it on behalf of a member, is no cron service that is trusted")
+        self._cron = self._cron or event["actor"]
+        if event["actor"] != self._cron or self._members.is_known(event["actor"]):
+            found(Kind.CALL, f"its actor is {event['actor']}, and the cron service is known as {self._cron}")
+        if problem := too_far(call, event["at_us"]):
+            found(Kind.CALL, problem)
 
     def _check_actor(self, event: Record, identity: str, found: Found) -> None:
         if event["actor"] != identity:
@@ -195,6 +232,7 @@ class Asking:
         if asked.process != event["process"] and not (workflow and asked.workflow == workflow):
             found(Kind.CALL, "its call names neither its process nor its workflow")
         self._check_controller(life, call, event, found)
+        self._check_together(call, event, SLACK_US, found)
 
     def _retry_requested(self, life: Life, event: Record, found: Found) -> None:
         got = self._call(event["call"], Retry, "taken it up again", found)
@@ -204,6 +242,13 @@ class Asking:
         if asked.workflow != life.process["workflow_id"]:
             found(Kind.CALL, "its call names another workflow")
         self._check_controller(life, call, event, found)
+        self._check_together(call, event, 0, found)
+
+    def _check_together(self, call: Call, event: Record, slack_us: int, found: Found) -> None:
+        """What comes of such a call comes at one moment: it is not kept for what ends, or fails, later."""
+        came_us = self._came_us.setdefault(call.digest, event["at_us"])
+        if abs(event["at_us"] - came_us) > slack_us:
+            found(Kind.CALL, f"the same {call.method} call did the same to others at another time")
 
     def _check_controller(self, life: Life, call: Call, event: Record, found: Found) -> None:
         """Only the initiator and the colony's owner may do this."""
@@ -221,13 +266,13 @@ class Asking:
             return
         if asked.attempt != Attempt(event["process"], event["attempt"]):
             found(Kind.CALL, "the SetOutput call names another attempt")
-        signer = self._members.holder(call.signer, call.time_ms * 1000)
-        executor = life.executors[-1] if life.executors else ""
-        if not isinstance(signer, str) and signer.identity != executor:
+        signer = self._members.holder(call.signer, call.at_us)
+        attempt = life.attempts[-1] if life.attempts else None
+        if not isinstance(signer, str) and (attempt is None or signer.identity != attempt.executor):
             found(Kind.CALL, f"the outputs were set by {signer.identity}, and the attempt is another's")
         else:
-            self._check_member(signer, call.time_ms * 1000, _EXECUTORS, found)
-        if not life.began_us - SLACK_US <= call.time_ms * 1000 <= event["at_us"] + SLACK_US:
+            self._check_member(signer, call.at_us, _EXECUTORS, found)
+        if attempt is None or not attempt.began_us - SLACK_US <= call.at_us <= event["at_us"] + SLACK_US:
             found(Kind.CALL, "its outputs were not set while the attempt ran")
 
     _CHECKS: Mapping[str, Callable[["Asking", Life, Record, Found], None]] = {

@@ -122,6 +122,11 @@ class Call:
     asked: Asked
     used: bool = False
 
+    @property
+    def at_us(self) -> int:
+        """When it was signed, by its signer's clock."""
+        return self.time_ms * 1000
+
 
 def _decoded(text: str) -> bytes | None:
     """What is written in base64; None if it is not, or in another form than the one."""

@@ -1,8 +1,10 @@
 """What a check of an audit file found: each finding names the line, and what that line is about."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 DEFAULT_MAX_FINDINGS = 20
 
@@ -28,10 +30,15 @@ class Kind(StrEnum):
     CALL = "CALL"
     # What the header promises is not there, or something else is.
     SCOPE = "SCOPE"
-    # An earlier file tells something else.
+    # An earlier file tells something else, or more of what is there.
     HISTORY = "HISTORY"
+    # An earlier file has a process of which this one has nothing: retention and removals do that too, so it is no defect yet.
+    GONE = "GONE"
     # Nothing is wrong, but nothing proves it: from before calls were kept.
     NOT_PROVEN = "NOT_PROVEN"
+
+
+WARNINGS = frozenset({Kind.GONE, Kind.NOT_PROVEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +60,13 @@ class TooMany(Exception):
 
 @dataclass(slots=True)
 class Report:
-    """What came of a check. `findings` are defects; `warnings` is what could not be proven."""
+    """What came of a check. `findings` are defects; `warnings` is what could not be proven: `unproven` says how often."""
 
     cluster: str = ""
     colony: str = ""
     owner: str = ""
+    # What was asked for, as the header has it.
+    scope: Mapping[str, Any] = field(default_factory=dict)
     sealed_by: str = ""
     sealed_at_ms: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -74,7 +83,7 @@ class Report:
         Raises:
             TooMany: this was the last one wanted.
         """
-        if kind is Kind.NOT_PROVEN:
+        if kind in WARNINGS:
             self.unproven += 1
             if len(self.warnings) < self.max_findings:
                 self.warnings.append(Finding(line, kind, where, message))

@@ -68,6 +68,15 @@ _LAST_IF_EXHAUSTED = frozenset({"LEASE_EXPIRED", "MAX_EXEC_TIME"})
 
 
 @dataclass(slots=True)
+class Attempt:
+    """One attempt: whose it was, and when it ran; still, if it has no end."""
+
+    executor: str
+    began_us: int
+    ended_us: int | None = None
+
+
+@dataclass(slots=True)
 class Life:
     """Where a process is in its life, as far as its events were read. `max_retries` is None where its spec is not known."""
 
@@ -78,13 +87,11 @@ class Life:
     # Of the attempt that runs, or ran last.
     attempt: int = 0
     executor_name: str = ""
-    began_us: int = 0
     at_us: int = 0
     retries: int = 0
-    # The executor of each attempt.
-    executors: list[str] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
     # Those that asked for its events.
-    calls: list[str] = field(default_factory=list)
+    calls: set[str] = field(default_factory=set)
 
     @property
     def may_retry(self) -> bool:
@@ -131,8 +138,8 @@ class Life:
         if begin is State.RUNNING:
             if (attempt, name) != (self.attempt, self.executor_name):
                 return [f"it ends attempt {attempt} of {name!r}, and attempt {self.attempt} of {self.executor_name!r} runs"]
-            if reason in {"CLOSED", "RETRIED"} and self.executors and event["actor"] != self.executors[-1]:
-                return [f"it is by {event['actor']}, and the attempt is {self.executors[-1]}'s"]
+            if reason in {"CLOSED", "RETRIED"} and self.attempts and event["actor"] != self.attempts[-1].executor:
+                return [f"it is by {event['actor']}, and the attempt is {self.attempts[-1].executor}'s"]
             return []
         return ["it names an attempt, and none runs"] if attempt or name else []
 
@@ -158,11 +165,12 @@ class Life:
         self.events += 1
         self.at_us = event["at_us"]
         if event["call"]:
-            self.calls.append(event["call"])
+            self.calls.add(event["call"])
+        if begin is State.RUNNING and self.attempts:
+            self.attempts[-1].ended_us = event["at_us"]
         if end is State.RUNNING:
             self.attempt, self.executor_name = event["attempt"], event["executor_name"]
-            self.began_us = event["at_us"]
-            self.executors.append(event["actor"])
+            self.attempts.append(Attempt(event["actor"], event["at_us"]))
         elif reason == "RETRY_REQUESTED":
             self.retries = 0
         elif begin is State.RUNNING and end is State.WAITING and reason in _COUNTED_AS_RETRIES:

@@ -1,9 +1,21 @@
 """What an audit file was asked for, and so must hold."""
 
 from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
 
 from colonies.audit.findings import Kind
 from colonies.audit.records import Record
+
+_SHOWN = 3
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment_text(microseconds: int) -> str:
+    """A time since 1970, as ISO 8601 has it."""
+    try:
+        return (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
+    except OverflowError:
+        return f"{microseconds} us"
 
 
 class Scope:
@@ -23,6 +35,13 @@ class Scope:
         if self._since_us is not None and submitted_us < self._since_us:
             return False
         return self._before_us is None or submitted_us < self._before_us
+
+    def __str__(self) -> str:
+        """It in words."""
+        parts = [f"process {one}" for one in self._processes] + [f"workflow {one}" for one in self._workflows]
+        shown = ", ".join(parts[:_SHOWN]) + (f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else "")
+        times = (("since", self._since_us), ("before", self._before_us))
+        return " ".join([shown or "everything", *(f"{word} {moment_text(us)}" for word, us in times if us is not None)])
 
     def problem(self, process: Record) -> str:
         """Why a process does not belong in the file, if so."""

@@ -13,11 +13,12 @@ from colonies.audit.calls import Calls
 from colonies.audit.chains import event_hash, process_root
 from colonies.audit.earlier import Earlier
 from colonies.audit.findings import DEFAULT_MAX_FINDINGS, Kind, Report, TooMany
-from colonies.audit.life import Life
+from colonies.audit.life import Attempt, Life
 from colonies.audit.members import Members
 from colonies.audit.reading import first_look, read_header, records
 from colonies.audit.records import Line, MalformedError, Record
 from colonies.audit.scope import Scope
+from colonies.audit.trust import Trust
 
 
 @dataclass(slots=True)
@@ -35,32 +36,21 @@ class _Known:
     """What is remembered of a process."""
 
     workflow: str
-    executors: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Trust:
-    """Whom the reader trusts: with the file and the colony's owner; and with acting for members."""
-
-    identities: frozenset[str]
-    crons: frozenset[str]
+    attempts: tuple[Attempt, ...]
 
 
 class _Verifier:
-    def __init__(self, header: Line, trust: "_Trust", earlier: Earlier | None, report: Report) -> None:
+    def __init__(self, header: Line, trust: Trust, earlier: Earlier | None, report: Report) -> None:
         record = header.record
-        # Who made the file does not vouch for the rest of it.
-        others = trust.identities - {report.sealed_by}
         self._report = report
         self._colony: str = record["colony"]
         self._calls = Calls(record["cluster"], report)
-        self._members = Members(record, others, self._calls, report)
-        self._asking = Asking(record, trust.crons - {report.sealed_by}, self._members, self._calls)
+        self._members = Members(record, trust, self._calls, report)
+        self._asking = Asking(record, trust.crons, self._members, self._calls)
         self._scope = Scope(record["scope"])
         self._earlier = earlier
         self._open: _Open | None = None
         self._processes: dict[str, _Known] = {}
-        self._lines = 0
 
     def read(self, file: BinaryIO) -> None:
         """Checks all records of a file. Raises TooMany when enough was found."""
@@ -71,9 +61,7 @@ class _Verifier:
                 case "call":
                     self._calls.add(line)
                 case "membership":
-                    self._members.add(line)
-                    if self._earlier is not None:
-                        self._earlier.check_membership(line, self._report)
+                    self._membership(line)
                 case "process":
                     self._begin_process(line)
                 case "event":
@@ -89,9 +77,8 @@ class _Verifier:
         report, last = self._report, self._report.counts["lines"]
         if not report.owner:
             report.found(1, Kind.NOT_PROVEN, "the header", "it names no owner: its colony is older than the membership ledger")
-        if not self._members.owner_proven:
-            message = "nobody trusted vouches for the colony's owner; if you know that this is its identity, trust it"
-            report.found(1, Kind.MEMBERSHIP, f"the owner {self._members.owner}", message)
+        if problem := self._members.owner_problem:
+            report.found(1, Kind.MEMBERSHIP, f"the owner {self._members.owner}".rstrip(), problem)
         if self._members.has_key(report.sealed_by):
             report.found(last, Kind.SEAL, "the seal", "it is made with the key of a member of the colony")
         for digest, growth in self._asking.growths.items():
@@ -99,10 +86,8 @@ class _Verifier:
             where = f"call {digest} (AddChildren)"
             if parent is None:
                 report.found(last, Kind.NOT_PROVEN, where, "the process whose attempt made it is not in this file")
-            elif parent.workflow != growth.workflow:
-                report.found(last, Kind.CALL, where, "its attempt is in another workflow than what it added")
-            elif parent.executors[growth.parent.number - 1 : growth.parent.number] != (growth.executor,):
-                report.found(last, Kind.CALL, where, "its attempt was not its signer's")
+            elif problem := growth.problem(parent.workflow, parent.attempts):
+                report.found(last, Kind.CALL, where, problem)
         self._calls.check_used()
         for kind, message in self._scope.missing(self._processes, {known.workflow for known in self._processes.values()}):
             report.found(last, kind, "the file", message)
@@ -111,6 +96,13 @@ class _Verifier:
 
     def _found(self, line: Line, kind: Kind, message: str) -> None:
         self._report.found(line.number, kind, line.label, message)
+
+    def _membership(self, line: Line) -> None:
+        if line.record["kind"] == "COLONY_ADDED" and self._processes:
+            self._found(line, Kind.MALFORMED, "a colony is added before all that happens in it")
+        self._members.add(line)
+        if self._earlier is not None:
+            self._earlier.check_membership(line, self._report)
 
     def _begin_process(self, line: Line) -> None:
         record = line.record
@@ -131,6 +123,8 @@ class _Verifier:
             self._report.counts["processes not audited"] += 1
             self._found(line, Kind.NOT_PROVEN, "it is not audited: it was submitted before calls were kept")
         self._open = _Open(line, life, root)
+        if self._earlier is not None:
+            self._earlier.check_process(line)
 
     def _root(self, record: Record) -> str:
         return process_root(
@@ -180,38 +174,29 @@ class _Verifier:
         if current is None:
             return
         life = current.life
-        self._processes[life.process["id"]] = _Known(life.process["workflow_id"], tuple(life.executors))
+        self._processes[life.process["id"]] = _Known(life.process["workflow_id"], tuple(life.attempts))
         if life.events != life.process["events"]:
             message = f"it says that it has {life.process['events']} events; there are {life.events}"
             self._found(current.line, Kind.CHAIN, message)
 
 
-def verify(
-    file: BinaryIO,
-    trusted: frozenset[str],
-    *,
-    crons: frozenset[str] = frozenset(),
-    after: BinaryIO | None = None,
-    max_findings: int = DEFAULT_MAX_FINDINGS,
-) -> Report:
+def verify(file: BinaryIO, trust: Trust, *, after: BinaryIO | None = None, max_findings: int = DEFAULT_MAX_FINDINGS) -> Report:
     """Checks an audit file; whatever is in it, the report says what is wrong with it.
 
     Args:
         file: the file, from its beginning; it is read twice.
-        trusted: identities: the scheduler's, which sealed it, and the colony owner's, or the server owner's, which added the
-            colony.
-        crons: identities of the cron service, which may submit on behalf of members.
+        trust: whom to believe what.
         after: an earlier file of the same colony, which this one must bear out.
         max_findings: stop after so many.
     """
     report = Report(max_findings=max_findings)
     with suppress(TooMany):
-        _verify(file, _Trust(trusted, crons), after, report)
+        _verify(file, trust, after, report)
     report.findings.sort(key=lambda finding: finding.line)
     return report
 
 
-def _verify(file: BinaryIO, trust: _Trust, after: BinaryIO | None, report: Report) -> None:
+def _verify(file: BinaryIO, trust: Trust, after: BinaryIO | None, report: Report) -> None:
     header, problem = None, ""
     try:
         header = read_header(file)
@@ -219,17 +204,17 @@ def _verify(file: BinaryIO, trust: _Trust, after: BinaryIO | None, report: Repor
         problem = str(error)
     else:
         report.cluster, report.colony = header.record["cluster"], header.record["colony"]
-        report.owner = header.record["owner"]
+        report.owner, report.scope = header.record["owner"], header.record["scope"]
     file.seek(0)
     if not first_look(file, report):
         return
     if header is None:
         report.found(1, Kind.MALFORMED, "the header", problem)
         return
-    if report.sealed_by not in trust.identities:
-        message = f"it is by {report.sealed_by}, which is not among the trusted identities"
+    if report.sealed_by not in trust.sealers:
+        message = f"it is by {report.sealed_by}, which is not among the trusted sealers"
         report.found(report.counts["lines"], Kind.SEAL, "the seal", message)
-    earlier = Earlier.read(after, trust.identities, header, report) if after is not None else None
+    earlier = Earlier.read(after, trust.sealers, header, report) if after is not None else None
     file.seek(0)
     verifier = _Verifier(header, trust, earlier, report)
     verifier.read(file)

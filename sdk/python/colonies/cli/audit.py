@@ -15,30 +15,46 @@ import typer
 
 from colonies.audit.findings import DEFAULT_MAX_FINDINGS, Finding, Report, TooMany
 from colonies.audit.reading import first_look, read_header
-from colonies.audit.records import MalformedError, Record
+from colonies.audit.records import MalformedError
+from colonies.audit.scope import Scope
 from colonies.audit.verify import verify
-from colonies.cli.arguments import is_identity
+from colonies.cli.audit_request import Wanted
 from colonies.cli.audit_story import stories
-from colonies.cli.connection import connected, settled
+from colonies.cli.audit_trust import Named, trusted
+from colonies.cli.connection import connected
 from colonies.cli.failure import CliError, ExitCode, usage
-from colonies.cli.local_stack import LocalStack
-from colonies.cli.options import Options, group, options_of
+from colonies.cli.options import group, options_of
 from colonies.cli.output import note, print_fields, print_json, say
-from colonies.errors import ColoniesError
 
 app = group("audit", "Audit: who asked for what, and who reported which result, with the signatures that prove it.")
 
 _STDIO = "-"
-_SEALERS = ("service-scheduler", "server-owner")
-_CRONS = ("service-cron",)
-
 File = Annotated[str, typer.Argument(metavar="FILE", help="An audit file; - for standard input.")]
-Trust = Annotated[
+Sealer = Annotated[
     list[str] | None,
     typer.Option(
+        "--sealer",
         metavar="IDENTITY",
-        help="Trust this identity: the scheduler's, which seals, and the colony owner's. May be repeated. Default: those of "
-        "the local stack and of the profile.",
+        help="The scheduler's identity, which seals files. May be repeated. Default: the local stack's.",
+        show_default=False,
+    ),
+]
+Owner = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--owner",
+        metavar="IDENTITY",
+        help="The colony owner's identity, the first one or a later one. May be repeated. Default: the profile's.",
+        show_default=False,
+    ),
+]
+ServerOwner = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server-owner",
+        metavar="IDENTITY",
+        help="The server owner's identity, who adds and removes colonies. May be repeated. Default: the local stack's and the "
+        "profile's.",
         show_default=False,
     ),
 ]
@@ -75,21 +91,25 @@ def export(
         "before": _moment(before, "--before"),
     }
 
-    async def download(file: BinaryIO) -> None:
+    async def download(file: BinaryIO) -> Wanted:
         async with connected(options) as here:
-            _ = here.colony
+            wanted = Wanted(here.cluster, here.colony, here.key.identity, **filters)
             async for lines in here.client.export_audit(**filters):
                 file.write(lines)
+            return wanted
 
     target = None if output == _STDIO else Path(output)
     with _scratch(target) as file:
-        asyncio.run(download(file))
+        wanted = asyncio.run(download(file))
         file.flush()
         report = _looked_at(file)
         if not report.intact():
             details = [str(finding) for finding in report.findings]
             msg = "what the server sent is no intact audit file; nothing was written"
             raise CliError(msg, ExitCode.FAILED, details=details)
+        if differences := wanted.differences(file):
+            msg = "what the server sent is not what it was asked for; nothing was written"
+            raise CliError(msg, ExitCode.FAILED, details=differences)
         if target is None:
             file.seek(0)
             shutil.copyfileobj(file, sys.stdout.buffer)
@@ -107,7 +127,9 @@ def export(
 def check(
     ctx: typer.Context,
     file: File,
-    trust: Trust = None,
+    sealer: Sealer = None,
+    owner: Owner = None,
+    server_owner: ServerOwner = None,
     cron: Cron = None,
     after: Annotated[
         str | None, typer.Option(metavar="EARLIER", help="An earlier audit file, which this one must bear out.")
@@ -121,11 +143,10 @@ def check(
     """Check an audit file, without any server. Exit code 0 if it is intact, 1 if not."""
     options = options_of(ctx)
     with _opened(file) as read:
-        trusted = _trusted(options, _identities(trust, "--trust"), data_dir, read)
-        crons = _identities(cron, "--cron") or (frozenset() if trust else _of_local_stack(data_dir, read, _CRONS))
+        trust = trusted(options, Named(sealer, owner, server_owner, cron), data_dir, read)
         with ExitStack() as stack:
             earlier = stack.enter_context(_opened(after)) if after is not None else None
-            report = verify(read, trusted, crons=crons, after=earlier, max_findings=findings)
+            report = verify(read, trust, after=earlier, max_findings=findings)
     intact = report.intact(strict=strict)
     if options.as_json:
         print_json(_document(report, intact=intact))
@@ -212,53 +233,6 @@ def _looked_at(file: BinaryIO) -> Report:
     return report
 
 
-def _identities(given: Sequence[str] | None, name: str) -> frozenset[str]:
-    for one in given or ():
-        if not is_identity(one):
-            msg = f"{name}: {one!r} is no identity (64 hex digits)"
-            raise usage(msg)
-    return frozenset(one.lower() for one in given or ())
-
-
-def _trusted(options: Options, given: frozenset[str], data_dir: Path | None, file: BinaryIO) -> frozenset[str]:
-    """The identities to trust: those given, or those that this machine knows of the file's cluster and colony."""
-    if given or not _header(file):
-        return given  # without a header it is no audit file, whoever is trusted
-    known = _of_local_stack(data_dir, file, _SEALERS) | _of_profile(options, _header(file))
-    if not known:
-        msg = "whom to trust is not known: give --trust IDENTITY for the scheduler and once more for the colony's owner"
-        raise usage(msg)
-    return known
-
-
-def _header(file: BinaryIO) -> Record:
-    """The header of a file, which is at its beginning before and after; empty if it has none."""
-    try:
-        return read_header(file).record
-    except MalformedError:
-        return {}
-    finally:
-        file.seek(0)
-
-
-def _of_local_stack(data_dir: Path | None, file: BinaryIO, names: Sequence[str]) -> frozenset[str]:
-    # Without the server part there is no local stack to speak of.
-    with suppress(CliError):
-        state = LocalStack(data_dir).status().state
-        if state is not None and state.cluster_id == _header(file).get("cluster"):
-            return frozenset(state.identities[name] for name in names if name in state.identities)
-    return frozenset()
-
-
-def _of_profile(options: Options, header: Record) -> frozenset[str]:
-    # Without a profile, or its key, there is one less to trust, and the check says so.
-    with suppress(ColoniesError):
-        profile = settled(options)
-        if (profile.cluster, profile.colony) == (header["cluster"], header["colony"]):
-            return frozenset({profile.load_owner_key().identity})
-    return frozenset()
-
-
 def _document(report: Report, *, intact: bool) -> dict[str, Any]:
     def listed(findings: Sequence[Finding]) -> list[dict[str, Any]]:
         return [{"line": one.line, "kind": one.kind.value, "where": one.where, "message": one.message} for one in findings]
@@ -268,6 +242,7 @@ def _document(report: Report, *, intact: bool) -> dict[str, Any]:
         "cluster": report.cluster,
         "colony": report.colony,
         "owner": report.owner,
+        "scope": dict(report.scope),
         "sealed_by": report.sealed_by,
         "sealed_at_ms": report.sealed_at_ms,
         "counts": dict(report.counts),
@@ -288,6 +263,7 @@ def _tell(report: Report, *, intact: bool) -> None:
     if report.unproven > len(report.warnings):
         note(f"and {report.unproven - len(report.warnings)} more that are not proven")
     fields = [("Cluster", report.cluster), ("Colony", report.colony), ("Owner", report.owner), ("Sealed by", report.sealed_by)]
+    fields.insert(3, ("Scope", str(Scope(report.scope)) if report.scope else ""))
     fields += [(name.capitalize(), str(count)) for name, count in report.counts.items()]
     print_fields(fields)
     if not intact:

@@ -58,7 +58,7 @@ def _call(record: Record) -> _Call:
     read = _SUBMITS.get(method)
     try:
         functions = [spec.func_name for spec in read(base64.b64decode(record["body"]))] if read is not None else []
-    except DecodeError:
+    except (DecodeError, ValueError):  # neither base64 nor a request: verify says so
         functions = []
     return _Call(method, identity_of(bytes.fromhex(record["public_key"])), record["time_ms"], functions)
 

@@ -1,7 +1,6 @@
 """Calls that members did sign, used again or for something else; and changes that no call asked for."""
 
 import io
-import time
 from collections.abc import Callable
 
 import pytest
@@ -61,11 +60,11 @@ def reject(author: Author) -> None:
     author.membership("EXECUTOR_REMOVED", author.executor, calls)
 
 
-def approve(author: Author, registration: str) -> None:
+def approve(author: Author, registration: str, kind: str = "EXECUTOR_APPROVED") -> None:
     """Once more, by a new call of the owner's."""
     request = registry.ApproveExecutorRequest(colony_name=COLONY, identity=author.executor.identity)
     approval = author.call(author.owner.key, REGISTRY + "ApproveExecutor", request)
-    author.membership("EXECUTOR_APPROVED", author.executor, [approval, registration])
+    author.membership(kind, author.executor, [approval, registration])
 
 
 def test_who_was_rejected_is_approved_by_the_same_registration() -> None:
@@ -100,6 +99,16 @@ def test_who_registers_otherwise_is_out_until_it_is_approved_so() -> None:
     author.memberships.pop()
     author.executor = Member("exec-1", "executor", author.executor.key)
     approve(author, old)
+    assert found(checked(author), Kind.MEMBERSHIP, "since it registered so")
+
+
+def test_a_registration_ends_the_one_before() -> None:
+    author = Author()
+    old = calls_of(author, 2)[0]
+    author.executor = author.add_executor("exec-2", author.executor.key, kind="EXECUTOR_RENAMED")
+    assert checked(author).intact(strict=True)
+    author.executor = Member("exec-1", "executor", author.executor.key)
+    approve(author, old, kind="EXECUTOR_RENAMED")
     assert found(checked(author), Kind.MEMBERSHIP, "since it registered so")
 
 
@@ -255,22 +264,3 @@ def test_what_one_call_does_it_does_at_once(story: Callable[[Author], object]) -
             if event["reason"] in {"CANCELLED", "RETRY_REQUESTED"}:
                 event["at_us"] += 4 * MINUTE_US
     assert found(checked(author), Kind.CALL, "to others at another time")
-
-
-def test_many_calls_about_one_process_and_many_keys_of_one_member_take_no_time_each() -> None:
-    """Eight times as many take about eight times as long, not sixty-four times."""
-
-    def seconds(count: int) -> float:
-        author = Author()
-        for number in range(count):
-            author.rotate(author.user, key_of(f"ann {number}"), keep_old_ms=3_600_000)
-        (one,) = author.submit(author.user, max_retries=-1)
-        for _ in range(count):
-            author.assign(one)
-            author.close([one], errors=["x"], retry=True)
-        data = io.BytesIO(author.file())
-        began = time.process_time()
-        assert verify(data, author.trust).intact(strict=True)
-        return time.process_time() - began
-
-    assert seconds(1600) < 25 * seconds(200)

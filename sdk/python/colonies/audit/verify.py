@@ -121,7 +121,7 @@ class _Verifier:
                 life.max_retries = submit.max_retries[record["place"]]
         else:
             self._report.counts["processes not audited"] += 1
-            self._found(line, Kind.NOT_PROVEN, "it is not audited: it was submitted before calls were kept")
+            self._found(line, Kind.NOT_PROVEN, "it is not audited: calls were not kept when it was submitted, or went on")
         self._open = _Open(line, life, root)
         if self._earlier is not None:
             self._earlier.check_process(line)

@@ -28,7 +28,8 @@ class AuditCalls(Calls):
                 async for lines in client.export_audit():
                     file.write(lines)
 
-        `colonies.audit.verify` checks it. A file that does not end with its seal is none.
+        `colonies.audit.verify` checks it. A file that does not end with its seal is none, and one whose header has another
+        scope than what was asked for (`Report.scope`) is less.
 
         Args:
             process_ids: only these processes.

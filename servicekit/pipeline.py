@@ -309,12 +309,10 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         """The stream's responses, while its caller may have them and the process does not drain."""
         following: asyncio.Future[Any] | None = None
         with self._gate.watching(caller) as changed:
-            # Its place may have changed while the nonce was claimed, when nobody watched yet.
-            await self._gate.admit(method, caller.call, envelope)
             cut = asyncio.ensure_future(changed.wait())
             draining = asyncio.ensure_future(self._drain.started.wait())
             try:
-                # Once more, now that changes are heard of: one may have come while the caller was looked up.
+                # Once more, now that changes are heard of: one may have come since the caller was looked up.
                 caller = await self._gate.admit(method, caller.call, envelope)
                 while True:
                     following = following or asyncio.ensure_future(anext(responses, None))

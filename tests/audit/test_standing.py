@@ -14,22 +14,24 @@ MANY = 50_000
 SECONDS = 4.0
 
 
-@given(st.lists(st.integers(0, 9), max_size=12))
-def test_a_key_ends_with_the_earliest_end_of_all_rotations_from_its_own_on(ends: list[int]) -> None:
-    member = Member("i", "i")
-    for number, end_us in enumerate(ends):
-        member.rotate(f"k{number}", end_us)
-    for rotation in range(len(ends) + 1):
-        assert member.key_until_us(rotation) == min(ends[rotation:], default=AFTER_ALL)
-    assert member.key == (f"k{len(ends) - 1}" if ends else "i")
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
+def test_a_key_is_good_for_a_while_after_its_rotation_but_no_longer_than_to_the_next(steps: list[tuple[int, int]]) -> None:
+    member, now_us = Member("i", "i"), 0
+    ends_us: list[int] = []
+    for number, (after_us, keep_us) in enumerate(steps):
+        now_us += after_us
+        member.rotate(f"k{number}", now_us, keep_us)
+        ends_us = [min(end_us, now_us) for end_us in ends_us] + [now_us + keep_us]
+    assert [member.key_until_us(rotation) for rotation in range(len(steps) + 1)] == [*ends_us, AFTER_ALL]
+    assert member.key == (f"k{len(steps) - 1}" if steps else "i")
 
 
 def test_a_member_may_rotate_as_often_as_it_likes() -> None:
     member = Member("i", "i")
     began = time.process_time()
     for number in range(MANY):
-        member.rotate(f"k{number}", number)
-        assert member.key_until_us(number) == number
+        member.rotate(f"k{number}", number, 10)
+        assert member.key_until_us(number) == number + 10
     assert time.process_time() - began < SECONDS
 
 

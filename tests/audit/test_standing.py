@@ -1,6 +1,4 @@
-"""When the keys of a member end, and that many rotations of one member, or calls about one process, take no more time each."""
-
-import time
+"""When the keys of a member end, and which calls a process had."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,10 +6,6 @@ from hypothesis import strategies as st
 from colonies.audit.life import Life
 from colonies.audit.standing import AFTER_ALL, Member
 from tests.audit.author import Author
-
-MANY = 50_000
-# Of one processor. What grows with the square takes many times this.
-SECONDS = 4.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
@@ -26,24 +20,11 @@ def test_a_key_is_good_for_a_while_after_its_rotation_but_no_longer_than_to_the_
     assert member.key == (f"k{len(steps) - 1}" if steps else "i")
 
 
-def test_a_member_may_rotate_as_often_as_it_likes() -> None:
-    member = Member("i", "i")
-    began = time.process_time()
-    for number in range(MANY):
-        member.rotate(f"k{number}", number, 10)
-        assert member.key_until_us(number) == number + 10
-    assert time.process_time() - began < SECONDS
-
-
-def test_a_process_may_have_many_calls() -> None:
+def test_calls_of_a_process_are_looked_up_and_not_looked_through() -> None:
+    """A process that is tried again for ever has as many as it likes."""
     author = Author()
     (one,) = author.submit(author.user)
     life = Life(one.record)
-    submitted = one.events[0] | {"number": 1}
-    began = time.process_time()
-    for number in range(MANY):
-        call = f"{number:064x}"
-        assert call not in life.calls
-        life.step(submitted | {"call": call})
-        assert call in life.calls
-    assert time.process_time() - began < SECONDS
+    life.step(one.events[0] | {"number": 1})
+    assert isinstance(life.calls, set)
+    assert one.events[0]["call"] in life.calls

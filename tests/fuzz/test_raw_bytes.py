@@ -18,7 +18,7 @@ METHODS = {f"{method.service}/{method.descriptor.name}": method for method in al
 # Bytes of a case's program, and cases in one draw: drawing one by one would cost more than sending.
 PROGRAM = 40
 DRAWN = 200
-FEW = 25
+FEW = 20
 MANY = int(os.environ.get("COLONIES_FUZZ_CASES", "10000"))
 # The tables are compared for each of the first draws, and then for one in so many.
 CHECKED_ONE_IN = 20

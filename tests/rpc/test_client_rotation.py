@@ -81,6 +81,16 @@ async def test_interrupted_while_the_new_key_asks_it_has_the_old_one_and_can_go_
     old = client.key
     # It was made, and nobody heard the answer; so the old key is refused and the new one asks.
     await rotate(cluster, old, NEW)
+
+    async def refused() -> bool:
+        # Auth hears of its own change a moment later.
+        try:
+            await client.call(client.auth.ListUsers, USERS)
+        except PermissionDeniedError:
+            return True
+        return False
+
+    await eventually(refused)
     client.error, client.at = error, NEW
     with pytest.raises(type(error)):
         await client.rotate_key(NEW, keep_old_ms=0)

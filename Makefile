@@ -53,7 +53,7 @@ status: $(VENV)/.server ## Show what runs
 	@$(BIN)/colonies status
 
 .PHONY: test
-test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, under ten minutes
+test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, about a quarter of an hour
 	$(BIN)/python -m pytest -q -m 'not fault and not model and not fuzz'
 
 .PHONY: test-fault

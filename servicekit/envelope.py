@@ -24,6 +24,7 @@ LARGE = frozenset(
     {
         "SubmitProcesses",
         "SubmitWorkflow",
+        "SubmitWorkflows",
         "CloseProcesses",
         "SetOutput",
         "SetAttributes",
@@ -31,6 +32,9 @@ LARGE = frozenset(
         "AddChildren",
         "AppendMessages",
         "AddCron",
+        "UpdateCron",
+        "AddGenerator",
+        "Pack",
         "AnnounceFunctions",
         # They pass on calls that others signed.
         "PutExecutor",

@@ -27,37 +27,71 @@ from colonies.scheduler.v1 import spec_pb2 as colonies_dot_scheduler_dot_v1_dot_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#colonies/cron/v1/cron_service.proto\x12\x10\x63olonies.cron.v1\x1a colonies/scheduler/v1/spec.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x03\n\x04\x43ron\x12\x0f\n\x07\x63ron_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63olony_name\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12,\n\x08schedule\x18\x04 \x01(\x0b\x32\x1a.colonies.cron.v1.Schedule\x12\x35\n\x08workflow\x18\x05 \x01(\x0b\x32#.colonies.scheduler.v1.WorkflowSpec\x12\x11\n\tinitiator\x18\x06 \x01(\t\x12\x16\n\x0einitiator_name\x18\x07 \x01(\t\x12\x30\n\x0c\x63reated_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_fire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_fire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10last_workflow_id\x18\x0b \x01(\t\x12\x12\n\nlast_error\x18\x0c \x01(\t\"?\n\x08Schedule\x12\x14\n\nexpression\x18\x01 \x01(\tH\x00\x12\x15\n\x0binterval_ms\x18\x02 \x01(\x03H\x00\x42\x06\n\x04when\"\x98\x01\n\x0e\x41\x64\x64\x43ronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12,\n\x08schedule\x18\x03 \x01(\x0b\x32\x1a.colonies.cron.v1.Schedule\x12\x35\n\x08workflow\x18\x04 \x01(\x0b\x32#.colonies.scheduler.v1.WorkflowSpec\"7\n\x0f\x41\x64\x64\x43ronResponse\x12$\n\x04\x63ron\x18\x01 \x01(\x0b\x32\x16.colonies.cron.v1.Cron\"3\n\x0eGetCronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"7\n\x0fGetCronResponse\x12$\n\x04\x63ron\x18\x01 \x01(\x0b\x32\x16.colonies.cron.v1.Cron\"J\n\x10ListCronsRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"O\n\x11ListCronsResponse\x12%\n\x05\x63rons\x18\x01 \x03(\x0b\x32\x16.colonies.cron.v1.Cron\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"G\n\x0eRunCronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"&\n\x0fRunCronResponse\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\"6\n\x11RemoveCronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x14\n\x12RemoveCronResponse2\xac\x03\n\x0b\x43ronService\x12N\n\x07\x41\x64\x64\x43ron\x12 .colonies.cron.v1.AddCronRequest\x1a!.colonies.cron.v1.AddCronResponse\x12N\n\x07GetCron\x12 .colonies.cron.v1.GetCronRequest\x1a!.colonies.cron.v1.GetCronResponse\x12T\n\tListCrons\x12\".colonies.cron.v1.ListCronsRequest\x1a#.colonies.cron.v1.ListCronsResponse\x12N\n\x07RunCron\x12 .colonies.cron.v1.RunCronRequest\x1a!.colonies.cron.v1.RunCronResponse\x12W\n\nRemoveCron\x12#.colonies.cron.v1.RemoveCronRequest\x1a$.colonies.cron.v1.RemoveCronResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#colonies/cron/v1/cron_service.proto\x12\x10\x63olonies.cron.v1\x1a colonies/scheduler/v1/spec.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x04\n\x04\x43ron\x12\x0f\n\x07\x63ron_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63olony_name\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12,\n\x08schedule\x18\x04 \x01(\x0b\x32\x1a.colonies.cron.v1.Schedule\x12\x35\n\x08workflow\x18\x05 \x01(\x0b\x32#.colonies.scheduler.v1.WorkflowSpec\x12\x11\n\tinitiator\x18\x06 \x01(\t\x12\x16\n\x0einitiator_name\x18\x07 \x01(\t\x12\x30\n\x0c\x63reated_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_fire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_fire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10last_workflow_id\x18\x0b \x01(\t\x12\x12\n\nlast_error\x18\x0c \x01(\t\x12,\n\x06policy\x18\r \x01(\x0b\x32\x1c.colonies.cron.v1.FirePolicy\x12*\n\x05state\x18\x0e \x01(\x0e\x32\x1b.colonies.cron.v1.CronState\x12\x14\n\x0cpause_reason\x18\x0f \x01(\t\x12\x0c\n\x04runs\x18\x10 \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x11 \x01(\x05\x12\'\n\x07pending\x18\x12 \x01(\x0b\x32\x16.colonies.cron.v1.Fire\x12\x13\n\x0b\x64\x65scription\x18\x13 \x01(\t\"\xf3\x01\n\x08Schedule\x12\x14\n\nexpression\x18\x01 \x01(\tH\x00\x12\x15\n\x0binterval_ms\x18\x02 \x01(\x03H\x00\x12\x1c\n\x12random_interval_ms\x18\x03 \x01(\x03H\x00\x12\x11\n\ttime_zone\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08max_runs\x18\x07 \x01(\x03\x12\x11\n\tjitter_ms\x18\x08 \x01(\x03\x42\x06\n\x04when\"\xcb\x01\n\nFirePolicy\x12\x30\n\x07overlap\x18\x01 \x01(\x0e\x32\x1f.colonies.cron.v1.OverlapPolicy\x12.\n\x06missed\x18\x02 \x01(\x0e\x32\x1e.colonies.cron.v1.MissedPolicy\x12\x16\n\x0emissed_at_most\x18\x03 \x01(\x05\x12\x17\n\x0fmissed_after_ms\x18\x04 \x01(\x03\x12\x14\n\x0c\x66\x65\x65\x64_outputs\x18\x05 \x01(\x08\x12\x14\n\x0cmax_failures\x18\x06 \x01(\x05\"\xa5\x02\n\x04\x46ire\x12\x0f\n\x07\x66ire_id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.colonies.cron.v1.FireKind\x12,\n\x08\x64ue_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nfired_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07outcome\x18\x05 \x01(\x0e\x32\x1d.colonies.cron.v1.FireOutcome\x12\x13\n\x0bworkflow_id\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0f\n\x07moments\x18\x08 \x01(\x05\x12\x10\n\x08\x64\x65lay_ms\x18\t \x01(\x03\x12\r\n\x05tries\x18\n \x01(\x05\"\xc6\x01\n\x0e\x41\x64\x64\x43ronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12,\n\x08schedule\x18\x03 \x01(\x0b\x32\x1a.colonies.cron.v1.Schedule\x12\x35\n\x08workflow\x18\x04 \x01(\x0b\x32#.colonies.scheduler.v1.WorkflowSpec\x12,\n\x06policy\x18\x05 \x01(\x0b\x32\x1c.colonies.cron.v1.FirePolicy\"7\n\x0f\x41\x64\x64\x43ronResponse\x12$\n\x04\x63ron\x18\x01 \x01(\x0b\x32\x16.colonies.cron.v1.Cron\"\xc9\x01\n\x11UpdateCronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12,\n\x08schedule\x18\x03 \x01(\x0b\x32\x1a.colonies.cron.v1.Schedule\x12\x35\n\x08workflow\x18\x04 \x01(\x0b\x32#.colonies.scheduler.v1.WorkflowSpec\x12,\n\x06policy\x18\x05 \x01(\x0b\x32\x1c.colonies.cron.v1.FirePolicy\":\n\x12UpdateCronResponse\x12$\n\x04\x63ron\x18\x01 \x01(\x0b\x32\x16.colonies.cron.v1.Cron\"\x89\x01\n\x10ListFiresRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\x12/\n\x08outcomes\x18\x05 \x03(\x0e\x32\x1d.colonies.cron.v1.FireOutcome\"O\n\x11ListFiresResponse\x12%\n\x05\x66ires\x18\x01 \x03(\x0b\x32\x16.colonies.cron.v1.Fire\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"\xb2\x01\n\x16PreviewScheduleRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12.\n\x08schedule\x18\x03 \x01(\x0b\x32\x1a.colonies.cron.v1.ScheduleH\x00\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12.\n\nafter_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\n\x02of\"^\n\x17PreviewScheduleResponse\x12.\n\nfire_times\x18\x01 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"3\n\x0eGetCronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"7\n\x0fGetCronResponse\x12$\n\x04\x63ron\x18\x01 \x01(\x0b\x32\x16.colonies.cron.v1.Cron\"J\n\x10ListCronsRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"O\n\x11ListCronsResponse\x12%\n\x05\x63rons\x18\x01 \x03(\x0b\x32\x16.colonies.cron.v1.Cron\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"G\n\x0eRunCronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"&\n\x0fRunCronResponse\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\"5\n\x10PauseCronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"9\n\x11PauseCronResponse\x12$\n\x04\x63ron\x18\x01 \x01(\x0b\x32\x16.colonies.cron.v1.Cron\"6\n\x11ResumeCronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\":\n\x12ResumeCronResponse\x12$\n\x04\x63ron\x18\x01 \x01(\x0b\x32\x16.colonies.cron.v1.Cron\"6\n\x11RemoveCronRequest\x12\x13\n\x0b\x63olony_name\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x14\n\x12RemoveCronResponse*k\n\tCronState\x12\x1a\n\x16\x43RON_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43RON_STATE_ACTIVE\x10\x01\x12\x15\n\x11\x43RON_STATE_PAUSED\x10\x02\x12\x14\n\x10\x43RON_STATE_ENDED\x10\x03*\xa4\x01\n\rOverlapPolicy\x12\x1e\n\x1aOVERLAP_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14OVERLAP_POLICY_ALLOW\x10\x01\x12\x17\n\x13OVERLAP_POLICY_SKIP\x10\x02\x12\x1c\n\x18OVERLAP_POLICY_QUEUE_ONE\x10\x03\x12\"\n\x1eOVERLAP_POLICY_CANCEL_PREVIOUS\x10\x04*t\n\x0cMissedPolicy\x12\x1d\n\x19MISSED_POLICY_UNSPECIFIED\x10\x00\x12\x16\n\x12MISSED_POLICY_SKIP\x10\x01\x12\x16\n\x12MISSED_POLICY_ONCE\x10\x02\x12\x15\n\x11MISSED_POLICY_ALL\x10\x03*Q\n\x08\x46ireKind\x12\x19\n\x15\x46IRE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46IRE_KIND_SCHEDULED\x10\x01\x12\x11\n\rFIRE_KIND_RUN\x10\x02*\xae\x01\n\x0b\x46ireOutcome\x12\x1c\n\x18\x46IRE_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46IRE_OUTCOME_PENDING\x10\x01\x12\x1a\n\x16\x46IRE_OUTCOME_SUBMITTED\x10\x02\x12\x18\n\x14\x46IRE_OUTCOME_SKIPPED\x10\x03\x12\x17\n\x13\x46IRE_OUTCOME_MISSED\x10\x04\x12\x18\n\x14\x46IRE_OUTCOME_REFUSED\x10\x05\x32\xf2\x06\n\x0b\x43ronService\x12N\n\x07\x41\x64\x64\x43ron\x12 .colonies.cron.v1.AddCronRequest\x1a!.colonies.cron.v1.AddCronResponse\x12W\n\nUpdateCron\x12#.colonies.cron.v1.UpdateCronRequest\x1a$.colonies.cron.v1.UpdateCronResponse\x12N\n\x07GetCron\x12 .colonies.cron.v1.GetCronRequest\x1a!.colonies.cron.v1.GetCronResponse\x12T\n\tListCrons\x12\".colonies.cron.v1.ListCronsRequest\x1a#.colonies.cron.v1.ListCronsResponse\x12T\n\tListFires\x12\".colonies.cron.v1.ListFiresRequest\x1a#.colonies.cron.v1.ListFiresResponse\x12\x66\n\x0fPreviewSchedule\x12(.colonies.cron.v1.PreviewScheduleRequest\x1a).colonies.cron.v1.PreviewScheduleResponse\x12N\n\x07RunCron\x12 .colonies.cron.v1.RunCronRequest\x1a!.colonies.cron.v1.RunCronResponse\x12T\n\tPauseCron\x12\".colonies.cron.v1.PauseCronRequest\x1a#.colonies.cron.v1.PauseCronResponse\x12W\n\nResumeCron\x12#.colonies.cron.v1.ResumeCronRequest\x1a$.colonies.cron.v1.ResumeCronResponse\x12W\n\nRemoveCron\x12#.colonies.cron.v1.RemoveCronRequest\x1a$.colonies.cron.v1.RemoveCronResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'colonies.cron.v1.cron_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CRONSTATE']._serialized_start=3191
+  _globals['_CRONSTATE']._serialized_end=3298
+  _globals['_OVERLAPPOLICY']._serialized_start=3301
+  _globals['_OVERLAPPOLICY']._serialized_end=3465
+  _globals['_MISSEDPOLICY']._serialized_start=3467
+  _globals['_MISSEDPOLICY']._serialized_end=3583
+  _globals['_FIREKIND']._serialized_start=3585
+  _globals['_FIREKIND']._serialized_end=3666
+  _globals['_FIREOUTCOME']._serialized_start=3669
+  _globals['_FIREOUTCOME']._serialized_end=3843
   _globals['_CRON']._serialized_start=125
-  _globals['_CRON']._serialized_end=527
-  _globals['_SCHEDULE']._serialized_start=529
-  _globals['_SCHEDULE']._serialized_end=592
-  _globals['_ADDCRONREQUEST']._serialized_start=595
-  _globals['_ADDCRONREQUEST']._serialized_end=747
-  _globals['_ADDCRONRESPONSE']._serialized_start=749
-  _globals['_ADDCRONRESPONSE']._serialized_end=804
-  _globals['_GETCRONREQUEST']._serialized_start=806
-  _globals['_GETCRONREQUEST']._serialized_end=857
-  _globals['_GETCRONRESPONSE']._serialized_start=859
-  _globals['_GETCRONRESPONSE']._serialized_end=914
-  _globals['_LISTCRONSREQUEST']._serialized_start=916
-  _globals['_LISTCRONSREQUEST']._serialized_end=990
-  _globals['_LISTCRONSRESPONSE']._serialized_start=992
-  _globals['_LISTCRONSRESPONSE']._serialized_end=1071
-  _globals['_RUNCRONREQUEST']._serialized_start=1073
-  _globals['_RUNCRONREQUEST']._serialized_end=1144
-  _globals['_RUNCRONRESPONSE']._serialized_start=1146
-  _globals['_RUNCRONRESPONSE']._serialized_end=1184
-  _globals['_REMOVECRONREQUEST']._serialized_start=1186
-  _globals['_REMOVECRONREQUEST']._serialized_end=1240
-  _globals['_REMOVECRONRESPONSE']._serialized_start=1242
-  _globals['_REMOVECRONRESPONSE']._serialized_end=1262
-  _globals['_CRONSERVICE']._serialized_start=1265
-  _globals['_CRONSERVICE']._serialized_end=1693
+  _globals['_CRON']._serialized_end=733
+  _globals['_SCHEDULE']._serialized_start=736
+  _globals['_SCHEDULE']._serialized_end=979
+  _globals['_FIREPOLICY']._serialized_start=982
+  _globals['_FIREPOLICY']._serialized_end=1185
+  _globals['_FIRE']._serialized_start=1188
+  _globals['_FIRE']._serialized_end=1481
+  _globals['_ADDCRONREQUEST']._serialized_start=1484
+  _globals['_ADDCRONREQUEST']._serialized_end=1682
+  _globals['_ADDCRONRESPONSE']._serialized_start=1684
+  _globals['_ADDCRONRESPONSE']._serialized_end=1739
+  _globals['_UPDATECRONREQUEST']._serialized_start=1742
+  _globals['_UPDATECRONREQUEST']._serialized_end=1943
+  _globals['_UPDATECRONRESPONSE']._serialized_start=1945
+  _globals['_UPDATECRONRESPONSE']._serialized_end=2003
+  _globals['_LISTFIRESREQUEST']._serialized_start=2006
+  _globals['_LISTFIRESREQUEST']._serialized_end=2143
+  _globals['_LISTFIRESRESPONSE']._serialized_start=2145
+  _globals['_LISTFIRESRESPONSE']._serialized_end=2224
+  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_start=2227
+  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_end=2405
+  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_start=2407
+  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_end=2501
+  _globals['_GETCRONREQUEST']._serialized_start=2503
+  _globals['_GETCRONREQUEST']._serialized_end=2554
+  _globals['_GETCRONRESPONSE']._serialized_start=2556
+  _globals['_GETCRONRESPONSE']._serialized_end=2611
+  _globals['_LISTCRONSREQUEST']._serialized_start=2613
+  _globals['_LISTCRONSREQUEST']._serialized_end=2687
+  _globals['_LISTCRONSRESPONSE']._serialized_start=2689
+  _globals['_LISTCRONSRESPONSE']._serialized_end=2768
+  _globals['_RUNCRONREQUEST']._serialized_start=2770
+  _globals['_RUNCRONREQUEST']._serialized_end=2841
+  _globals['_RUNCRONRESPONSE']._serialized_start=2843
+  _globals['_RUNCRONRESPONSE']._serialized_end=2881
+  _globals['_PAUSECRONREQUEST']._serialized_start=2883
+  _globals['_PAUSECRONREQUEST']._serialized_end=2936
+  _globals['_PAUSECRONRESPONSE']._serialized_start=2938
+  _globals['_PAUSECRONRESPONSE']._serialized_end=2995
+  _globals['_RESUMECRONREQUEST']._serialized_start=2997
+  _globals['_RESUMECRONREQUEST']._serialized_end=3051
+  _globals['_RESUMECRONRESPONSE']._serialized_start=3053
+  _globals['_RESUMECRONRESPONSE']._serialized_end=3111
+  _globals['_REMOVECRONREQUEST']._serialized_start=3113
+  _globals['_REMOVECRONREQUEST']._serialized_end=3167
+  _globals['_REMOVECRONRESPONSE']._serialized_start=3169
+  _globals['_REMOVECRONRESPONSE']._serialized_end=3189
+  _globals['_CRONSERVICE']._serialized_start=3846
+  _globals['_CRONSERVICE']._serialized_end=4728
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +21,154 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CronState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CronStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CronState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CRON_STATE_UNSPECIFIED: _CronState.ValueType  # 0
+    """Never sent."""
+    CRON_STATE_ACTIVE: _CronState.ValueType  # 1
+    """It does."""
+    CRON_STATE_PAUSED: _CronState.ValueType  # 2
+    """Somebody paused it, or it paused itself."""
+    CRON_STATE_ENDED: _CronState.ValueType  # 3
+    """No moment comes any more: its window or its runs are used up."""
+
+class CronState(_CronState, metaclass=_CronStateEnumTypeWrapper):
+    """Whether a cron fires."""
+
+CRON_STATE_UNSPECIFIED: CronState.ValueType  # 0
+"""Never sent."""
+CRON_STATE_ACTIVE: CronState.ValueType  # 1
+"""It does."""
+CRON_STATE_PAUSED: CronState.ValueType  # 2
+"""Somebody paused it, or it paused itself."""
+CRON_STATE_ENDED: CronState.ValueType  # 3
+"""No moment comes any more: its window or its runs are used up."""
+Global___CronState: _TypeAlias = CronState  # noqa: Y015
+
+class _OverlapPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OverlapPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OverlapPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OVERLAP_POLICY_UNSPECIFIED: _OverlapPolicy.ValueType  # 0
+    """As ALLOW."""
+    OVERLAP_POLICY_ALLOW: _OverlapPolicy.ValueType  # 1
+    """Submits beside it."""
+    OVERLAP_POLICY_SKIP: _OverlapPolicy.ValueType  # 2
+    """Submits nothing."""
+    OVERLAP_POLICY_QUEUE_ONE: _OverlapPolicy.ValueType  # 3
+    """Waits for its end, and then submits. While one waits, further fires submit nothing."""
+    OVERLAP_POLICY_CANCEL_PREVIOUS: _OverlapPolicy.ValueType  # 4
+    """Cancels it, and submits."""
+
+class OverlapPolicy(_OverlapPolicy, metaclass=_OverlapPolicyEnumTypeWrapper):
+    """What a fire does when the last workflow of its cron is still open."""
+
+OVERLAP_POLICY_UNSPECIFIED: OverlapPolicy.ValueType  # 0
+"""As ALLOW."""
+OVERLAP_POLICY_ALLOW: OverlapPolicy.ValueType  # 1
+"""Submits beside it."""
+OVERLAP_POLICY_SKIP: OverlapPolicy.ValueType  # 2
+"""Submits nothing."""
+OVERLAP_POLICY_QUEUE_ONE: OverlapPolicy.ValueType  # 3
+"""Waits for its end, and then submits. While one waits, further fires submit nothing."""
+OVERLAP_POLICY_CANCEL_PREVIOUS: OverlapPolicy.ValueType  # 4
+"""Cancels it, and submits."""
+Global___OverlapPolicy: _TypeAlias = OverlapPolicy  # noqa: Y015
+
+class _MissedPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MissedPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissedPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MISSED_POLICY_UNSPECIFIED: _MissedPolicy.ValueType  # 0
+    """As ONCE."""
+    MISSED_POLICY_SKIP: _MissedPolicy.ValueType  # 1
+    """Nothing."""
+    MISSED_POLICY_ONCE: _MissedPolicy.ValueType  # 2
+    """One fire for all of them."""
+    MISSED_POLICY_ALL: _MissedPolicy.ValueType  # 3
+    """A fire for each of the newest ones, the oldest of them first."""
+
+class MissedPolicy(_MissedPolicy, metaclass=_MissedPolicyEnumTypeWrapper):
+    """What becomes of moments that passed while nobody could act."""
+
+MISSED_POLICY_UNSPECIFIED: MissedPolicy.ValueType  # 0
+"""As ONCE."""
+MISSED_POLICY_SKIP: MissedPolicy.ValueType  # 1
+"""Nothing."""
+MISSED_POLICY_ONCE: MissedPolicy.ValueType  # 2
+"""One fire for all of them."""
+MISSED_POLICY_ALL: MissedPolicy.ValueType  # 3
+"""A fire for each of the newest ones, the oldest of them first."""
+Global___MissedPolicy: _TypeAlias = MissedPolicy  # noqa: Y015
+
+class _FireKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FireKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FireKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIRE_KIND_UNSPECIFIED: _FireKind.ValueType  # 0
+    """Never sent."""
+    FIRE_KIND_SCHEDULED: _FireKind.ValueType  # 1
+    """Its schedule said so."""
+    FIRE_KIND_RUN: _FireKind.ValueType  # 2
+    """RunCron."""
+
+class FireKind(_FireKind, metaclass=_FireKindEnumTypeWrapper):
+    """Why a cron fired."""
+
+FIRE_KIND_UNSPECIFIED: FireKind.ValueType  # 0
+"""Never sent."""
+FIRE_KIND_SCHEDULED: FireKind.ValueType  # 1
+"""Its schedule said so."""
+FIRE_KIND_RUN: FireKind.ValueType  # 2
+"""RunCron."""
+Global___FireKind: _TypeAlias = FireKind  # noqa: Y015
+
+class _FireOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FireOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FireOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIRE_OUTCOME_UNSPECIFIED: _FireOutcome.ValueType  # 0
+    """Never sent."""
+    FIRE_OUTCOME_PENDING: _FireOutcome.ValueType  # 1
+    """Nothing yet: it is under way, waits for the run before it, or is tried again."""
+    FIRE_OUTCOME_SUBMITTED: _FireOutcome.ValueType  # 2
+    """Its workflow was submitted."""
+    FIRE_OUTCOME_SKIPPED: _FireOutcome.ValueType  # 3
+    """Left out by the overlap policy."""
+    FIRE_OUTCOME_MISSED: _FireOutcome.ValueType  # 4
+    """Left out by the missed policy."""
+    FIRE_OUTCOME_REFUSED: _FireOutcome.ValueType  # 5
+    """Refused by the scheduler; `error` says why."""
+
+class FireOutcome(_FireOutcome, metaclass=_FireOutcomeEnumTypeWrapper):
+    """What became of a fire."""
+
+FIRE_OUTCOME_UNSPECIFIED: FireOutcome.ValueType  # 0
+"""Never sent."""
+FIRE_OUTCOME_PENDING: FireOutcome.ValueType  # 1
+"""Nothing yet: it is under way, waits for the run before it, or is tried again."""
+FIRE_OUTCOME_SUBMITTED: FireOutcome.ValueType  # 2
+"""Its workflow was submitted."""
+FIRE_OUTCOME_SKIPPED: FireOutcome.ValueType  # 3
+"""Left out by the overlap policy."""
+FIRE_OUTCOME_MISSED: FireOutcome.ValueType  # 4
+"""Left out by the missed policy."""
+FIRE_OUTCOME_REFUSED: FireOutcome.ValueType  # 5
+"""Refused by the scheduler; `error` says why."""
+Global___FireOutcome: _TypeAlias = FireOutcome  # noqa: Y015
 
 @_typing.final
 class Cron(_message.Message):
@@ -39,6 +188,13 @@ class Cron(_message.Message):
     LAST_FIRE_TIME_FIELD_NUMBER: _builtins.int
     LAST_WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PAUSE_REASON_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
     cron_id: _builtins.str
     """UUID in its canonical form."""
     colony_name: _builtins.str
@@ -52,7 +208,17 @@ class Cron(_message.Message):
     last_workflow_id: _builtins.str
     """The last workflow that it submitted, by schedule or by RunCron."""
     last_error: _builtins.str
-    """Why the last fire submitted nothing; empty when it did."""
+    """Why the last fire submitted nothing, or could not so far; empty when it did."""
+    state: Global___CronState.ValueType
+    """Whether it fires."""
+    pause_reason: _builtins.str
+    """Why it is paused: "by <name>" or what went wrong. Empty if it is not."""
+    runs: _builtins.int
+    """Workflows that its schedule submitted, which `max_runs` bounds; those of RunCron do not count."""
+    failures: _builtins.int
+    """Fires one after the other that were refused; see FirePolicy.max_failures."""
+    description: _builtins.str
+    """The schedule in English words."""
     @_builtins.property
     def schedule(self) -> Global___Schedule:
         """When it fires."""
@@ -67,11 +233,19 @@ class Cron(_message.Message):
 
     @_builtins.property
     def next_fire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it fires next; unset when it never does."""
+        """The moment that comes next, before jitter; unset while it is paused, and when none comes any more."""
 
     @_builtins.property
     def last_fire_time(self) -> _timestamp_pb2.Timestamp:
-        """The scheduled moment of the last fire; unset for never."""
+        """The scheduled moment of the last fire that came to its end; unset for never."""
+
+    @_builtins.property
+    def policy(self) -> Global___FirePolicy:
+        """What a fire does when others are open or were missed."""
+
+    @_builtins.property
+    def pending(self) -> Global___Fire:
+        """The fire that has begun and has not come to its end; unset for none."""
 
     def __init__(
         self,
@@ -88,10 +262,17 @@ class Cron(_message.Message):
         last_fire_time: _timestamp_pb2.Timestamp | None = ...,
         last_workflow_id: _builtins.str = ...,
         last_error: _builtins.str = ...,
+        policy: Global___FirePolicy | None = ...,
+        state: Global___CronState.ValueType = ...,
+        pause_reason: _builtins.str = ...,
+        runs: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        pending: Global___Fire | None = ...,
+        description: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "last_fire_time", b"last_fire_time", "next_fire_time", b"next_fire_time", "schedule", b"schedule", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "last_fire_time", b"last_fire_time", "next_fire_time", b"next_fire_time", "pending", b"pending", "policy", b"policy", "schedule", b"schedule", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "created_time", b"created_time", "cron_id", b"cron_id", "initiator", b"initiator", "initiator_name", b"initiator_name", "last_error", b"last_error", "last_fire_time", b"last_fire_time", "last_workflow_id", b"last_workflow_id", "name", b"name", "next_fire_time", b"next_fire_time", "schedule", b"schedule", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "created_time", b"created_time", "cron_id", b"cron_id", "description", b"description", "failures", b"failures", "initiator", b"initiator", "initiator_name", b"initiator_name", "last_error", b"last_error", "last_fire_time", b"last_fire_time", "last_workflow_id", b"last_workflow_id", "name", b"name", "next_fire_time", b"next_fire_time", "pause_reason", b"pause_reason", "pending", b"pending", "policy", b"policy", "runs", b"runs", "schedule", b"schedule", "state", b"state", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -99,33 +280,176 @@ Global___Cron: _TypeAlias = Cron  # noqa: Y015
 
 @_typing.final
 class Schedule(_message.Message):
-    """When a cron fires. After downtime it fires once for all the moments it missed."""
+    """When a cron fires."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXPRESSION_FIELD_NUMBER: _builtins.int
     INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    RANDOM_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    MAX_RUNS_FIELD_NUMBER: _builtins.int
+    JITTER_MS_FIELD_NUMBER: _builtins.int
     expression: _builtins.str
-    """A cron expression in UTC: six fields, seconds first, or five; or one of @yearly, @annually, @monthly, @weekly, @daily,
-    @midnight, @hourly.
+    """A cron expression: six fields, seconds first, or five; or one of @yearly, @annually, @monthly, @weekly, @daily, @midnight,
+    @hourly, @every_minute. Where clocks are put forward, a moment in the gap fires when the gap ends; where they are put
+    back, fixed times fire once and those of every hour or minute go on, as Debian's cron does.
     """
     interval_ms: _builtins.int
-    """Milliseconds from one fire to the next: 1 000 (a second) to 10 years. The first fire is one interval after the cron was added."""
+    """Milliseconds from one fire to the next: 1 000 (a second) to 10 years. The first fire is one interval after the cron was
+    added, or after `start_time`.
+    """
+    random_interval_ms: _builtins.int
+    """As `interval_ms`, but at a random moment in each interval, begun when the cron was added, or at `start_time`."""
+    time_zone: _builtins.str
+    """For an expression: an IANA time zone such as "Europe/Stockholm". Empty means UTC."""
+    max_runs: _builtins.int
+    """The cron ends after this many workflows: 0 to 1 000 000 000; 0 = any number."""
+    jitter_ms: _builtins.int
+    """Each fire is put off by a random time below this, in milliseconds, so that many crons of one moment do not come at once:
+    0 to 1 day.
+    """
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """No fire before this moment."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """No fire at or after this moment; must be after `start_time`."""
+
     def __init__(
         self,
         *,
         expression: _builtins.str = ...,
         interval_ms: _builtins.int = ...,
+        random_interval_ms: _builtins.int = ...,
+        time_zone: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        max_runs: _builtins.int = ...,
+        jitter_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression", "interval_ms", b"interval_ms", "when", b"when"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "expression", b"expression", "interval_ms", b"interval_ms", "random_interval_ms", b"random_interval_ms", "start_time", b"start_time", "when", b"when"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression", "interval_ms", b"interval_ms", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "expression", b"expression", "interval_ms", b"interval_ms", "jitter_ms", b"jitter_ms", "max_runs", b"max_runs", "random_interval_ms", b"random_interval_ms", "start_time", b"start_time", "time_zone", b"time_zone", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_when: _TypeAlias = _typing.Literal["expression", "interval_ms"]  # noqa: Y015
+    _WhichOneofReturnType_when: _TypeAlias = _typing.Literal["expression", "interval_ms", "random_interval_ms"]  # noqa: Y015
     _WhichOneofArgType_when: _TypeAlias = _typing.Literal["when", b"when"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_when) -> _WhichOneofReturnType_when | None: ...
 
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+@_typing.final
+class FirePolicy(_message.Message):
+    """What a fire does when others are open or were missed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    MISSED_AT_MOST_FIELD_NUMBER: _builtins.int
+    MISSED_AFTER_MS_FIELD_NUMBER: _builtins.int
+    FEED_OUTPUTS_FIELD_NUMBER: _builtins.int
+    MAX_FAILURES_FIELD_NUMBER: _builtins.int
+    overlap: Global___OverlapPolicy.ValueType
+    """When the last workflow of this cron is still open. Unset means ALLOW."""
+    missed: Global___MissedPolicy.ValueType
+    """When moments were missed. Unset means ONCE."""
+    missed_at_most: _builtins.int
+    """For MissedPolicy ALL: how many missed moments fire, the newest ones: 1 to 1 000; 0 means 100."""
+    missed_after_ms: _builtins.int
+    """A moment that nobody has acted on for this long is missed, and with it all up to then; what is less late just fires. In
+    milliseconds, 1 000 to 1 day; 0 means 10 000.
+    """
+    feed_outputs: _builtins.bool
+    """The outputs of the last run that succeeded are appended to the arguments of each root of the next one. Outputs are those of
+    the processes without children, in the order of the nodes. A fire whose arguments would not fit is refused.
+    """
+    max_failures: _builtins.int
+    """After this many fires that were refused, one after the other, the cron pauses itself: 1 to 1 000; 0 means 10."""
+    def __init__(
+        self,
+        *,
+        overlap: Global___OverlapPolicy.ValueType = ...,
+        missed: Global___MissedPolicy.ValueType = ...,
+        missed_at_most: _builtins.int = ...,
+        missed_after_ms: _builtins.int = ...,
+        feed_outputs: _builtins.bool = ...,
+        max_failures: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feed_outputs", b"feed_outputs", "max_failures", b"max_failures", "missed", b"missed", "missed_after_ms", b"missed_after_ms", "missed_at_most", b"missed_at_most", "overlap", b"overlap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FirePolicy: _TypeAlias = FirePolicy  # noqa: Y015
+
+@_typing.final
+class Fire(_message.Message):
+    """One fire of a cron, or several that came to nothing together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    FIRED_TIME_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    MOMENTS_FIELD_NUMBER: _builtins.int
+    DELAY_MS_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    fire_id: _builtins.str
+    """UUID, made from the cron and the moment (or from the request id of RunCron). If it submits, it is the workflow's id."""
+    kind: Global___FireKind.ValueType
+    """Why it fires."""
+    outcome: Global___FireOutcome.ValueType
+    """What became of it."""
+    workflow_id: _builtins.str
+    """What it submitted; empty for nothing."""
+    error: _builtins.str
+    """Why it submitted nothing, or not yet."""
+    moments: _builtins.int
+    """How many moments it stands for, itself included: more than one if others were left out together with it, or for its sake.
+    Not counted beyond 10 000.
+    """
+    delay_ms: _builtins.int
+    """Milliseconds from `due_time` to `fired_time`, jitter included."""
+    tries: _builtins.int
+    """How often its submit was tried."""
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """The scheduled moment, before jitter; of RunCron, when it was asked for."""
+
+    @_builtins.property
+    def fired_time(self) -> _timestamp_pb2.Timestamp:
+        """When it came to its end; unset while it is pending."""
+
+    def __init__(
+        self,
+        *,
+        fire_id: _builtins.str = ...,
+        kind: Global___FireKind.ValueType = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+        fired_time: _timestamp_pb2.Timestamp | None = ...,
+        outcome: Global___FireOutcome.ValueType = ...,
+        workflow_id: _builtins.str = ...,
+        error: _builtins.str = ...,
+        moments: _builtins.int = ...,
+        delay_ms: _builtins.int = ...,
+        tries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time", "fired_time", b"fired_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay_ms", b"delay_ms", "due_time", b"due_time", "error", b"error", "fire_id", b"fire_id", "fired_time", b"fired_time", "kind", b"kind", "moments", b"moments", "outcome", b"outcome", "tries", b"tries", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fire: _TypeAlias = Fire  # noqa: Y015
 
 @_typing.final
 class AddCronRequest(_message.Message):
@@ -137,6 +461,7 @@ class AddCronRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     colony_name: _builtins.str
     """The tenant: a Name (1-128 characters of [A-Za-z0-9._-], the first a letter or a digit)."""
     name: _builtins.str
@@ -149,6 +474,10 @@ class AddCronRequest(_message.Message):
     def workflow(self) -> _spec_pb2.WorkflowSpec:
         """What it submits."""
 
+    @_builtins.property
+    def policy(self) -> Global___FirePolicy:
+        """What a fire does when others are open or were missed."""
+
     def __init__(
         self,
         *,
@@ -156,10 +485,11 @@ class AddCronRequest(_message.Message):
         name: _builtins.str = ...,
         schedule: Global___Schedule | None = ...,
         workflow: _spec_pb2.WorkflowSpec | None = ...,
+        policy: Global___FirePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["schedule", b"schedule", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "schedule", b"schedule", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "name", b"name", "schedule", b"schedule", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "name", b"name", "policy", b"policy", "schedule", b"schedule", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,6 +518,214 @@ class AddCronResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AddCronResponse: _TypeAlias = AddCronResponse  # noqa: Y015
+
+@_typing.final
+class UpdateCronRequest(_message.Message):
+    """See UpdateCron."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    name: _builtins.str
+    """A Name."""
+    @_builtins.property
+    def schedule(self) -> Global___Schedule:
+        """When it fires."""
+
+    @_builtins.property
+    def workflow(self) -> _spec_pb2.WorkflowSpec:
+        """What it submits."""
+
+    @_builtins.property
+    def policy(self) -> Global___FirePolicy:
+        """What a fire does when others are open or were missed."""
+
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        name: _builtins.str = ...,
+        schedule: Global___Schedule | None = ...,
+        workflow: _spec_pb2.WorkflowSpec | None = ...,
+        policy: Global___FirePolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "schedule", b"schedule", "workflow", b"workflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "name", b"name", "policy", b"policy", "schedule", b"schedule", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateCronRequest: _TypeAlias = UpdateCronRequest  # noqa: Y015
+
+@_typing.final
+class UpdateCronResponse(_message.Message):
+    """See UpdateCron."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CRON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cron(self) -> Global___Cron:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        cron: Global___Cron | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateCronResponse: _TypeAlias = UpdateCronResponse  # noqa: Y015
+
+@_typing.final
+class ListFiresRequest(_message.Message):
+    """See ListFires."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    name: _builtins.str
+    """The cron: a Name."""
+    page_size: _builtins.int
+    """At most this many: 1 to 1 000; 0 means 100."""
+    cursor: _builtins.str
+    """`next_cursor` of the page before; empty for the first."""
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedScalarFieldContainer[Global___FireOutcome.ValueType]:
+        """Only those with one of these outcomes; empty means all."""
+
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        cursor: _builtins.str = ...,
+        outcomes: _abc.Iterable[Global___FireOutcome.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "cursor", b"cursor", "name", b"name", "outcomes", b"outcomes", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFiresRequest: _TypeAlias = ListFiresRequest  # noqa: Y015
+
+@_typing.final
+class ListFiresResponse(_message.Message):
+    """See ListFires."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRES_FIELD_NUMBER: _builtins.int
+    NEXT_CURSOR_FIELD_NUMBER: _builtins.int
+    next_cursor: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def fires(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fire]:
+        """Newest first, by `due_time`."""
+
+    def __init__(
+        self,
+        *,
+        fires: _abc.Iterable[Global___Fire] | None = ...,
+        next_cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fires", b"fires", "next_cursor", b"next_cursor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFiresResponse: _TypeAlias = ListFiresResponse  # noqa: Y015
+
+@_typing.final
+class PreviewScheduleRequest(_message.Message):
+    """See PreviewSchedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    AFTER_TIME_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    name: _builtins.str
+    """A cron of the colony: a Name."""
+    count: _builtins.int
+    """How many moments: 1 to 1 000; 0 means 10."""
+    @_builtins.property
+    def schedule(self) -> Global___Schedule:
+        """One that may be added; intervals begin at `after_time`."""
+
+    @_builtins.property
+    def after_time(self) -> _timestamp_pb2.Timestamp:
+        """Only moments after this one; unset means now."""
+
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        name: _builtins.str = ...,
+        schedule: Global___Schedule | None = ...,
+        count: _builtins.int = ...,
+        after_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_time", b"after_time", "name", b"name", "of", b"of", "schedule", b"schedule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_time", b"after_time", "colony_name", b"colony_name", "count", b"count", "name", b"name", "of", b"of", "schedule", b"schedule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_of: _TypeAlias = _typing.Literal["name", "schedule"]  # noqa: Y015
+    _WhichOneofArgType_of: _TypeAlias = _typing.Literal["of", b"of"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_of) -> _WhichOneofReturnType_of | None: ...
+
+Global___PreviewScheduleRequest: _TypeAlias = PreviewScheduleRequest  # noqa: Y015
+
+@_typing.final
+class PreviewScheduleResponse(_message.Message):
+    """See PreviewSchedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRE_TIMES_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    description: _builtins.str
+    """The schedule in English words."""
+    @_builtins.property
+    def fire_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """In order, before jitter; fewer than asked for if no more come."""
+
+    def __init__(
+        self,
+        *,
+        fire_times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "fire_times", b"fire_times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewScheduleResponse: _TypeAlias = PreviewScheduleResponse  # noqa: Y015
 
 @_typing.final
 class GetCronRequest(_message.Message):
@@ -348,6 +886,106 @@ class RunCronResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunCronResponse: _TypeAlias = RunCronResponse  # noqa: Y015
+
+@_typing.final
+class PauseCronRequest(_message.Message):
+    """See PauseCron."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    name: _builtins.str
+    """A Name."""
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseCronRequest: _TypeAlias = PauseCronRequest  # noqa: Y015
+
+@_typing.final
+class PauseCronResponse(_message.Message):
+    """See PauseCron."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CRON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cron(self) -> Global___Cron:
+        """As it is now, without its workflow."""
+
+    def __init__(
+        self,
+        *,
+        cron: Global___Cron | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseCronResponse: _TypeAlias = PauseCronResponse  # noqa: Y015
+
+@_typing.final
+class ResumeCronRequest(_message.Message):
+    """See ResumeCron."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    name: _builtins.str
+    """A Name."""
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeCronRequest: _TypeAlias = ResumeCronRequest  # noqa: Y015
+
+@_typing.final
+class ResumeCronResponse(_message.Message):
+    """See ResumeCron."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CRON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cron(self) -> Global___Cron:
+        """As it is now, without its workflow."""
+
+    def __init__(
+        self,
+        *,
+        cron: Global___Cron | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeCronResponse: _TypeAlias = ResumeCronResponse  # noqa: Y015
 
 @_typing.final
 class RemoveCronRequest(_message.Message):

@@ -47,6 +47,11 @@ class CronServiceStub:
                 request_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.AddCronRequest.SerializeToString,
                 response_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.AddCronResponse.FromString,
                 _registered_method=True)
+        self.UpdateCron = channel.unary_unary(
+                '/colonies.cron.v1.CronService/UpdateCron',
+                request_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.UpdateCronRequest.SerializeToString,
+                response_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.UpdateCronResponse.FromString,
+                _registered_method=True)
         self.GetCron = channel.unary_unary(
                 '/colonies.cron.v1.CronService/GetCron',
                 request_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.GetCronRequest.SerializeToString,
@@ -57,10 +62,30 @@ class CronServiceStub:
                 request_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListCronsRequest.SerializeToString,
                 response_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListCronsResponse.FromString,
                 _registered_method=True)
+        self.ListFires = channel.unary_unary(
+                '/colonies.cron.v1.CronService/ListFires',
+                request_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListFiresRequest.SerializeToString,
+                response_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListFiresResponse.FromString,
+                _registered_method=True)
+        self.PreviewSchedule = channel.unary_unary(
+                '/colonies.cron.v1.CronService/PreviewSchedule',
+                request_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.PreviewScheduleRequest.SerializeToString,
+                response_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.PreviewScheduleResponse.FromString,
+                _registered_method=True)
         self.RunCron = channel.unary_unary(
                 '/colonies.cron.v1.CronService/RunCron',
                 request_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.RunCronRequest.SerializeToString,
                 response_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.RunCronResponse.FromString,
+                _registered_method=True)
+        self.PauseCron = channel.unary_unary(
+                '/colonies.cron.v1.CronService/PauseCron',
+                request_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.PauseCronRequest.SerializeToString,
+                response_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.PauseCronResponse.FromString,
+                _registered_method=True)
+        self.ResumeCron = channel.unary_unary(
+                '/colonies.cron.v1.CronService/ResumeCron',
+                request_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ResumeCronRequest.SerializeToString,
+                response_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ResumeCronResponse.FromString,
                 _registered_method=True)
         self.RemoveCron = channel.unary_unary(
                 '/colonies.cron.v1.CronService/RemoveCron',
@@ -90,6 +115,17 @@ class CronServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateCron(self, request, context):
+        """Gives the caller's own cron another schedule, policy and workflow; all three are replaced. What it has done so far stays, and
+        counts. The new schedule begins now. Repeating the call with the same content changes nothing.
+
+        Errors:
+        * NOT_FOUND: no such cron in this colony.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetCron(self, request, context):
         """One cron.
 
@@ -107,8 +143,30 @@ class CronServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFires(self, request, context):
+        """What became of a cron's fires, newest first. Fires are kept for a time that the servers' operator sets (30 days by default).
+
+        Errors:
+        * NOT_FOUND: no such cron in this colony.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewSchedule(self, request, context):
+        """When a schedule fires next, and what it says in words; nothing is added or changed. For a cron, its own moments, as long as
+        nobody pauses it; they do not know how many of its fires will submit nothing.
+
+        Errors:
+        * NOT_FOUND: no such cron in this colony.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RunCron(self, request, context):
-        """Submits the cron's workflow now, once for each `request_id`; its schedule stays as it is.
+        """Submits the cron's workflow now, once for each `request_id`, whatever its overlap policy says, and even if it is paused; its
+        schedule stays as it is.
 
         Errors:
         * NOT_FOUND: no such cron in this colony.
@@ -118,8 +176,33 @@ class CronServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseCron(self, request, context):
+        """Stops a cron until it is resumed. Once this returns no new fire begins; one that had begun is brought to its end, and one that
+        waits for the run before it is given up. Pausing what is paused changes nothing.
+
+        Errors:
+        * NOT_FOUND: no such cron in this colony.
+        * FAILED_PRECONDITION (CRON_ENDED): it never fires again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeCron(self, request, context):
+        """Lets a paused cron go on with its next moment from now; those that passed meanwhile are left out. Resuming what is not paused
+        changes nothing.
+
+        Errors:
+        * NOT_FOUND: no such cron in this colony.
+        * FAILED_PRECONDITION (CRON_ENDED): it never fires again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveCron(self, request, context):
-        """Removes a cron; for the colony's owner and whoever set it up. Workflows that it submitted go on.
+        """Removes a cron and the record of its fires; for the colony's owner and whoever set it up. Workflows that it submitted go on. A
+        fire under way is waited for.
 
         Errors:
         * NOT_FOUND: no such cron in this colony.
@@ -136,6 +219,11 @@ def add_CronServiceServicer_to_server(servicer, server):
                     request_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.AddCronRequest.FromString,
                     response_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.AddCronResponse.SerializeToString,
             ),
+            'UpdateCron': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCron,
+                    request_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.UpdateCronRequest.FromString,
+                    response_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.UpdateCronResponse.SerializeToString,
+            ),
             'GetCron': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCron,
                     request_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.GetCronRequest.FromString,
@@ -146,10 +234,30 @@ def add_CronServiceServicer_to_server(servicer, server):
                     request_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListCronsRequest.FromString,
                     response_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListCronsResponse.SerializeToString,
             ),
+            'ListFires': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFires,
+                    request_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListFiresRequest.FromString,
+                    response_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListFiresResponse.SerializeToString,
+            ),
+            'PreviewSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewSchedule,
+                    request_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.PreviewScheduleRequest.FromString,
+                    response_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.PreviewScheduleResponse.SerializeToString,
+            ),
             'RunCron': grpc.unary_unary_rpc_method_handler(
                     servicer.RunCron,
                     request_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.RunCronRequest.FromString,
                     response_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.RunCronResponse.SerializeToString,
+            ),
+            'PauseCron': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseCron,
+                    request_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.PauseCronRequest.FromString,
+                    response_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.PauseCronResponse.SerializeToString,
+            ),
+            'ResumeCron': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeCron,
+                    request_deserializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ResumeCronRequest.FromString,
+                    response_serializer=colonies_dot_cron_dot_v1_dot_cron__service__pb2.ResumeCronResponse.SerializeToString,
             ),
             'RemoveCron': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveCron,
@@ -191,6 +299,33 @@ class CronService:
             '/colonies.cron.v1.CronService/AddCron',
             colonies_dot_cron_dot_v1_dot_cron__service__pb2.AddCronRequest.SerializeToString,
             colonies_dot_cron_dot_v1_dot_cron__service__pb2.AddCronResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCron(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.cron.v1.CronService/UpdateCron',
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.UpdateCronRequest.SerializeToString,
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.UpdateCronResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -256,6 +391,60 @@ class CronService:
             _registered_method=True)
 
     @staticmethod
+    def ListFires(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.cron.v1.CronService/ListFires',
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListFiresRequest.SerializeToString,
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.ListFiresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.cron.v1.CronService/PreviewSchedule',
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.PreviewScheduleRequest.SerializeToString,
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.PreviewScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RunCron(request,
             target,
             options=(),
@@ -272,6 +461,60 @@ class CronService:
             '/colonies.cron.v1.CronService/RunCron',
             colonies_dot_cron_dot_v1_dot_cron__service__pb2.RunCronRequest.SerializeToString,
             colonies_dot_cron_dot_v1_dot_cron__service__pb2.RunCronResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseCron(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.cron.v1.CronService/PauseCron',
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.PauseCronRequest.SerializeToString,
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.PauseCronResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeCron(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.cron.v1.CronService/ResumeCron',
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.ResumeCronRequest.SerializeToString,
+            colonies_dot_cron_dot_v1_dot_cron__service__pb2.ResumeCronResponse.FromString,
             options,
             channel_credentials,
             insecure,

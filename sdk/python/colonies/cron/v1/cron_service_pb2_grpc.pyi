@@ -48,6 +48,13 @@ class CronServiceStub:
     Errors:
       * ALREADY_EXISTS: the colony has another cron of this name.
     """
+    UpdateCron: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.UpdateCronRequest, _cron_service_pb2.UpdateCronResponse]
+    """Gives the caller's own cron another schedule, policy and workflow; all three are replaced. What it has done so far stays, and
+    counts. The new schedule begins now. Repeating the call with the same content changes nothing.
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+    """
     GetCron: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.GetCronRequest, _cron_service_pb2.GetCronResponse]
     """One cron.
 
@@ -56,15 +63,46 @@ class CronServiceStub:
     """
     ListCrons: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.ListCronsRequest, _cron_service_pb2.ListCronsResponse]
     """The colony's crons by name, without their workflows."""
+    ListFires: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.ListFiresRequest, _cron_service_pb2.ListFiresResponse]
+    """What became of a cron's fires, newest first. Fires are kept for a time that the servers' operator sets (30 days by default).
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+    """
+    PreviewSchedule: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.PreviewScheduleRequest, _cron_service_pb2.PreviewScheduleResponse]
+    """When a schedule fires next, and what it says in words; nothing is added or changed. For a cron, its own moments, as long as
+    nobody pauses it; they do not know how many of its fires will submit nothing.
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+    """
     RunCron: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.RunCronRequest, _cron_service_pb2.RunCronResponse]
-    """Submits the cron's workflow now, once for each `request_id`; its schedule stays as it is.
+    """Submits the cron's workflow now, once for each `request_id`, whatever its overlap policy says, and even if it is paused; its
+    schedule stays as it is.
 
     Errors:
       * NOT_FOUND: no such cron in this colony.
       * FAILED_PRECONDITION (OWNER_REVOKED): the member on whose account it runs is none any more.
     """
+    PauseCron: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.PauseCronRequest, _cron_service_pb2.PauseCronResponse]
+    """Stops a cron until it is resumed. Once this returns no new fire begins; one that had begun is brought to its end, and one that
+    waits for the run before it is given up. Pausing what is paused changes nothing.
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+      * FAILED_PRECONDITION (CRON_ENDED): it never fires again.
+    """
+    ResumeCron: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.ResumeCronRequest, _cron_service_pb2.ResumeCronResponse]
+    """Lets a paused cron go on with its next moment from now; those that passed meanwhile are left out. Resuming what is not paused
+    changes nothing.
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+      * FAILED_PRECONDITION (CRON_ENDED): it never fires again.
+    """
     RemoveCron: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.RemoveCronRequest, _cron_service_pb2.RemoveCronResponse]
-    """Removes a cron; for the colony's owner and whoever set it up. Workflows that it submitted go on.
+    """Removes a cron and the record of its fires; for the colony's owner and whoever set it up. Workflows that it submitted go on. A
+    fire under way is waited for.
 
     Errors:
       * NOT_FOUND: no such cron in this colony.
@@ -89,6 +127,13 @@ class CronServiceAsyncStub(CronServiceStub):
     Errors:
       * ALREADY_EXISTS: the colony has another cron of this name.
     """
+    UpdateCron: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.UpdateCronRequest, _cron_service_pb2.UpdateCronResponse]  # type: ignore[assignment]
+    """Gives the caller's own cron another schedule, policy and workflow; all three are replaced. What it has done so far stays, and
+    counts. The new schedule begins now. Repeating the call with the same content changes nothing.
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+    """
     GetCron: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.GetCronRequest, _cron_service_pb2.GetCronResponse]  # type: ignore[assignment]
     """One cron.
 
@@ -97,15 +142,46 @@ class CronServiceAsyncStub(CronServiceStub):
     """
     ListCrons: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.ListCronsRequest, _cron_service_pb2.ListCronsResponse]  # type: ignore[assignment]
     """The colony's crons by name, without their workflows."""
+    ListFires: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.ListFiresRequest, _cron_service_pb2.ListFiresResponse]  # type: ignore[assignment]
+    """What became of a cron's fires, newest first. Fires are kept for a time that the servers' operator sets (30 days by default).
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+    """
+    PreviewSchedule: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.PreviewScheduleRequest, _cron_service_pb2.PreviewScheduleResponse]  # type: ignore[assignment]
+    """When a schedule fires next, and what it says in words; nothing is added or changed. For a cron, its own moments, as long as
+    nobody pauses it; they do not know how many of its fires will submit nothing.
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+    """
     RunCron: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.RunCronRequest, _cron_service_pb2.RunCronResponse]  # type: ignore[assignment]
-    """Submits the cron's workflow now, once for each `request_id`; its schedule stays as it is.
+    """Submits the cron's workflow now, once for each `request_id`, whatever its overlap policy says, and even if it is paused; its
+    schedule stays as it is.
 
     Errors:
       * NOT_FOUND: no such cron in this colony.
       * FAILED_PRECONDITION (OWNER_REVOKED): the member on whose account it runs is none any more.
     """
+    PauseCron: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.PauseCronRequest, _cron_service_pb2.PauseCronResponse]  # type: ignore[assignment]
+    """Stops a cron until it is resumed. Once this returns no new fire begins; one that had begun is brought to its end, and one that
+    waits for the run before it is given up. Pausing what is paused changes nothing.
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+      * FAILED_PRECONDITION (CRON_ENDED): it never fires again.
+    """
+    ResumeCron: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.ResumeCronRequest, _cron_service_pb2.ResumeCronResponse]  # type: ignore[assignment]
+    """Lets a paused cron go on with its next moment from now; those that passed meanwhile are left out. Resuming what is not paused
+    changes nothing.
+
+    Errors:
+      * NOT_FOUND: no such cron in this colony.
+      * FAILED_PRECONDITION (CRON_ENDED): it never fires again.
+    """
     RemoveCron: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.RemoveCronRequest, _cron_service_pb2.RemoveCronResponse]  # type: ignore[assignment]
-    """Removes a cron; for the colony's owner and whoever set it up. Workflows that it submitted go on.
+    """Removes a cron and the record of its fires; for the colony's owner and whoever set it up. Workflows that it submitted go on. A
+    fire under way is waited for.
 
     Errors:
       * NOT_FOUND: no such cron in this colony.
@@ -135,6 +211,19 @@ class CronServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateCron(
+        self,
+        request: _cron_service_pb2.UpdateCronRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cron_service_pb2.UpdateCronResponse, _abc.Awaitable[_cron_service_pb2.UpdateCronResponse]]:
+        """Gives the caller's own cron another schedule, policy and workflow; all three are replaced. What it has done so far stays, and
+        counts. The new schedule begins now. Repeating the call with the same content changes nothing.
+
+        Errors:
+          * NOT_FOUND: no such cron in this colony.
+        """
+
+    @_abc_1.abstractmethod
     def GetCron(
         self,
         request: _cron_service_pb2.GetCronRequest,
@@ -155,16 +244,70 @@ class CronServiceServicer(metaclass=_abc_1.ABCMeta):
         """The colony's crons by name, without their workflows."""
 
     @_abc_1.abstractmethod
+    def ListFires(
+        self,
+        request: _cron_service_pb2.ListFiresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cron_service_pb2.ListFiresResponse, _abc.Awaitable[_cron_service_pb2.ListFiresResponse]]:
+        """What became of a cron's fires, newest first. Fires are kept for a time that the servers' operator sets (30 days by default).
+
+        Errors:
+          * NOT_FOUND: no such cron in this colony.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewSchedule(
+        self,
+        request: _cron_service_pb2.PreviewScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cron_service_pb2.PreviewScheduleResponse, _abc.Awaitable[_cron_service_pb2.PreviewScheduleResponse]]:
+        """When a schedule fires next, and what it says in words; nothing is added or changed. For a cron, its own moments, as long as
+        nobody pauses it; they do not know how many of its fires will submit nothing.
+
+        Errors:
+          * NOT_FOUND: no such cron in this colony.
+        """
+
+    @_abc_1.abstractmethod
     def RunCron(
         self,
         request: _cron_service_pb2.RunCronRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cron_service_pb2.RunCronResponse, _abc.Awaitable[_cron_service_pb2.RunCronResponse]]:
-        """Submits the cron's workflow now, once for each `request_id`; its schedule stays as it is.
+        """Submits the cron's workflow now, once for each `request_id`, whatever its overlap policy says, and even if it is paused; its
+        schedule stays as it is.
 
         Errors:
           * NOT_FOUND: no such cron in this colony.
           * FAILED_PRECONDITION (OWNER_REVOKED): the member on whose account it runs is none any more.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseCron(
+        self,
+        request: _cron_service_pb2.PauseCronRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cron_service_pb2.PauseCronResponse, _abc.Awaitable[_cron_service_pb2.PauseCronResponse]]:
+        """Stops a cron until it is resumed. Once this returns no new fire begins; one that had begun is brought to its end, and one that
+        waits for the run before it is given up. Pausing what is paused changes nothing.
+
+        Errors:
+          * NOT_FOUND: no such cron in this colony.
+          * FAILED_PRECONDITION (CRON_ENDED): it never fires again.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeCron(
+        self,
+        request: _cron_service_pb2.ResumeCronRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cron_service_pb2.ResumeCronResponse, _abc.Awaitable[_cron_service_pb2.ResumeCronResponse]]:
+        """Lets a paused cron go on with its next moment from now; those that passed meanwhile are left out. Resuming what is not paused
+        changes nothing.
+
+        Errors:
+          * NOT_FOUND: no such cron in this colony.
+          * FAILED_PRECONDITION (CRON_ENDED): it never fires again.
         """
 
     @_abc_1.abstractmethod
@@ -173,7 +316,8 @@ class CronServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cron_service_pb2.RemoveCronRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cron_service_pb2.RemoveCronResponse, _abc.Awaitable[_cron_service_pb2.RemoveCronResponse]]:
-        """Removes a cron; for the colony's owner and whoever set it up. Workflows that it submitted go on.
+        """Removes a cron and the record of its fires; for the colony's owner and whoever set it up. Workflows that it submitted go on. A
+        fire under way is waited for.
 
         Errors:
           * NOT_FOUND: no such cron in this colony.

@@ -178,6 +178,96 @@ class SubmitWorkflowResponse(_message.Message):
 Global___SubmitWorkflowResponse: _TypeAlias = SubmitWorkflowResponse  # noqa: Y015
 
 @_typing.final
+class SubmitWorkflowsRequest(_message.Message):
+    """See SubmitWorkflows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    SUBMISSIONS_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    on_behalf_of: _builtins.str
+    """As in SubmitProcessesRequest."""
+    @_builtins.property
+    def submissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowSubmission]:
+        """1 to 500, with 100 000 nodes at most together; no request id or workflow id twice."""
+
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        submissions: _abc.Iterable[Global___WorkflowSubmission] | None = ...,
+        on_behalf_of: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "on_behalf_of", b"on_behalf_of", "submissions", b"submissions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitWorkflowsRequest: _TypeAlias = SubmitWorkflowsRequest  # noqa: Y015
+
+@_typing.final
+class WorkflowSubmission(_message.Message):
+    """One of several workflows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """As in SubmitProcessesRequest."""
+    workflow_id: _builtins.str
+    """The id that the workflow will have; only for calls on behalf of a member, so that a service can say beforehand what it is
+    about to submit. A UUID; empty: the scheduler chooses.
+    """
+    @_builtins.property
+    def workflow(self) -> _spec_pb2.WorkflowSpec:
+        """The workflow."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        workflow: _spec_pb2.WorkflowSpec | None = ...,
+        workflow_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "workflow", b"workflow", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowSubmission: _TypeAlias = WorkflowSubmission  # noqa: Y015
+
+@_typing.final
+class SubmitWorkflowsResponse(_message.Message):
+    """See SubmitWorkflows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workflows(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitWorkflowResponse]:
+        """In the order of the submissions."""
+
+    def __init__(
+        self,
+        *,
+        workflows: _abc.Iterable[Global___SubmitWorkflowResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflows", b"workflows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitWorkflowsResponse: _TypeAlias = SubmitWorkflowsResponse  # noqa: Y015
+
+@_typing.final
 class AssignProcessesRequest(_message.Message):
     """See AssignProcesses."""
 
@@ -1541,6 +1631,130 @@ class RetryWorkflowResponse(_message.Message):
 Global___RetryWorkflowResponse: _TypeAlias = RetryWorkflowResponse  # noqa: Y015
 
 @_typing.final
+class GetWorkflowResultsRequest(_message.Message):
+    """See GetWorkflowResults."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLONY_NAME_FIELD_NUMBER: _builtins.int
+    WORKFLOW_IDS_FIELD_NUMBER: _builtins.int
+    WITH_OUTPUTS_FIELD_NUMBER: _builtins.int
+    colony_name: _builtins.str
+    """The tenant: a Name."""
+    with_outputs: _builtins.bool
+    """Whether outputs are wanted, too: then of at most 100 workflows."""
+    @_builtins.property
+    def workflow_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 1 000 UUIDs."""
+
+    def __init__(
+        self,
+        *,
+        colony_name: _builtins.str = ...,
+        workflow_ids: _abc.Iterable[_builtins.str] | None = ...,
+        with_outputs: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "with_outputs", b"with_outputs", "workflow_ids", b"workflow_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkflowResultsRequest: _TypeAlias = GetWorkflowResultsRequest  # noqa: Y015
+
+@_typing.final
+class GetWorkflowResultsResponse(_message.Message):
+    """See GetWorkflowResults."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowResult]:
+        """In the order in which they were asked for."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___WorkflowResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkflowResultsResponse: _TypeAlias = GetWorkflowResultsResponse  # noqa: Y015
+
+@_typing.final
+class WorkflowResult(_message.Message):
+    """What became of a workflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """Which."""
+    state: _process_pb2.ProcessState.ValueType
+    """Derived from its processes, as in Workflow."""
+    open: _builtins.bool
+    """Whether any of its processes has not ended yet: one that failed may still have others running."""
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeOutputs]:
+        """Of its processes without children, in the order of their submission; empty unless asked for."""
+
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        state: _process_pb2.ProcessState.ValueType = ...,
+        open: _builtins.bool = ...,
+        outputs: _abc.Iterable[Global___NodeOutputs] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["open", b"open", "outputs", b"outputs", "state", b"state", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowResult: _TypeAlias = WorkflowResult  # noqa: Y015
+
+@_typing.final
+class NodeOutputs(_message.Message):
+    """What one process of a workflow returned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    node_name: _builtins.str
+    """Its name in the workflow."""
+    process_id: _builtins.str
+    """Its id."""
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[_spec_pb2.Value]:
+        """In order; empty if it has not closed as successful."""
+
+    def __init__(
+        self,
+        *,
+        node_name: _builtins.str = ...,
+        process_id: _builtins.str = ...,
+        outputs: _abc.Iterable[_spec_pb2.Value] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_name", b"node_name", "outputs", b"outputs", "process_id", b"process_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeOutputs: _TypeAlias = NodeOutputs  # noqa: Y015
+
+@_typing.final
 class CancelWorkflowRequest(_message.Message):
     """See CancelWorkflow."""
 
@@ -1548,19 +1762,23 @@ class CancelWorkflowRequest(_message.Message):
 
     COLONY_NAME_FIELD_NUMBER: _builtins.int
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     colony_name: _builtins.str
     """The tenant: a Name."""
     workflow_id: _builtins.str
     """A UUID."""
+    on_behalf_of: _builtins.str
+    """As in SubmitProcessesRequest: the workflow must be this member's."""
     def __init__(
         self,
         *,
         colony_name: _builtins.str = ...,
         workflow_id: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colony_name", b"colony_name", "on_behalf_of", b"on_behalf_of", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -56,6 +56,11 @@ class SchedulerServiceStub:
                 request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowRequest.SerializeToString,
                 response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowResponse.FromString,
                 _registered_method=True)
+        self.SubmitWorkflows = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/SubmitWorkflows',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowsRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowsResponse.FromString,
+                _registered_method=True)
         self.AssignProcesses = channel.unary_unary(
                 '/colonies.scheduler.v1.SchedulerService/AssignProcesses',
                 request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AssignProcessesRequest.SerializeToString,
@@ -140,6 +145,11 @@ class SchedulerServiceStub:
                 '/colonies.scheduler.v1.SchedulerService/GetWorkflow',
                 request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowRequest.SerializeToString,
                 response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowResponse.FromString,
+                _registered_method=True)
+        self.GetWorkflowResults = channel.unary_unary(
+                '/colonies.scheduler.v1.SchedulerService/GetWorkflowResults',
+                request_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowResultsRequest.SerializeToString,
+                response_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowResultsResponse.FromString,
                 _registered_method=True)
         self.ListWorkflows = channel.unary_unary(
                 '/colonies.scheduler.v1.SchedulerService/ListWorkflows',
@@ -240,6 +250,14 @@ class SchedulerServiceServicer:
     def SubmitWorkflow(self, request, context):
         """Enters a workflow whole or not at all. Promises and errors as for SubmitProcesses; further
         * INVALID_ARGUMENT: a node name twice, a dependency on an unknown node, or a cycle; the nodes are named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitWorkflows(self, request, context):
+        """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new. Promises
+        and errors as for SubmitWorkflow; fields are named from `submissions[i]` on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -432,6 +450,17 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetWorkflowResults(self, request, context):
+        """The states of several workflows and, if asked for, what came out of them: the outputs of their processes without children.
+        Workflows that the colony does not have (any more) are left out.
+
+        Errors:
+        * RESOURCE_EXHAUSTED (OUTPUTS_TOO_LARGE): the outputs are more than 16 MiB; ask for fewer workflows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListWorkflows(self, request, context):
         """Workflows, newest first.
         """
@@ -588,6 +617,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowRequest.FromString,
                     response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowResponse.SerializeToString,
             ),
+            'SubmitWorkflows': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitWorkflows,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowsRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowsResponse.SerializeToString,
+            ),
             'AssignProcesses': grpc.unary_unary_rpc_method_handler(
                     servicer.AssignProcesses,
                     request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.AssignProcessesRequest.FromString,
@@ -672,6 +706,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.GetWorkflow,
                     request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowRequest.FromString,
                     response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowResponse.SerializeToString,
+            ),
+            'GetWorkflowResults': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkflowResults,
+                    request_deserializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowResultsRequest.FromString,
+                    response_serializer=colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowResultsResponse.SerializeToString,
             ),
             'ListWorkflows': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWorkflows,
@@ -805,6 +844,33 @@ class SchedulerService:
             '/colonies.scheduler.v1.SchedulerService/SubmitWorkflow',
             colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowRequest.SerializeToString,
             colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitWorkflows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/SubmitWorkflows',
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowsRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.SubmitWorkflowsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1264,6 +1330,33 @@ class SchedulerService:
             '/colonies.scheduler.v1.SchedulerService/GetWorkflow',
             colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowRequest.SerializeToString,
             colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkflowResults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colonies.scheduler.v1.SchedulerService/GetWorkflowResults',
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowResultsRequest.SerializeToString,
+            colonies_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetWorkflowResultsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,10 @@ class SchedulerServiceStub:
     """Enters a workflow whole or not at all. Promises and errors as for SubmitProcesses; further
       * INVALID_ARGUMENT: a node name twice, a dependency on an unknown node, or a cycle; the nodes are named.
     """
+    SubmitWorkflows: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitWorkflowsRequest, _scheduler_service_pb2.SubmitWorkflowsResponse]
+    """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new. Promises
+    and errors as for SubmitWorkflow; fields are named from `submissions[i]` on.
+    """
     AssignProcesses: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.AssignProcessesRequest, _scheduler_service_pb2.AssignProcessesResponse]
     """Leases the most urgent ready processes to the caller, an approved executor.
 
@@ -177,6 +181,13 @@ class SchedulerServiceStub:
     Errors:
       * NOT_FOUND: no such workflow in this colony.
     """
+    GetWorkflowResults: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetWorkflowResultsRequest, _scheduler_service_pb2.GetWorkflowResultsResponse]
+    """The states of several workflows and, if asked for, what came out of them: the outputs of their processes without children.
+    Workflows that the colony does not have (any more) are left out.
+
+    Errors:
+      * RESOURCE_EXHAUSTED (OUTPUTS_TOO_LARGE): the outputs are more than 16 MiB; ask for fewer workflows.
+    """
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListWorkflowsRequest, _scheduler_service_pb2.ListWorkflowsResponse]
     """Workflows, newest first."""
     AddChildren: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.AddChildrenRequest, _scheduler_service_pb2.AddChildrenResponse]
@@ -286,6 +297,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     SubmitWorkflow: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitWorkflowRequest, _scheduler_service_pb2.SubmitWorkflowResponse]  # type: ignore[assignment]
     """Enters a workflow whole or not at all. Promises and errors as for SubmitProcesses; further
       * INVALID_ARGUMENT: a node name twice, a dependency on an unknown node, or a cycle; the nodes are named.
+    """
+    SubmitWorkflows: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitWorkflowsRequest, _scheduler_service_pb2.SubmitWorkflowsResponse]  # type: ignore[assignment]
+    """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new. Promises
+    and errors as for SubmitWorkflow; fields are named from `submissions[i]` on.
     """
     AssignProcesses: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.AssignProcessesRequest, _scheduler_service_pb2.AssignProcessesResponse]  # type: ignore[assignment]
     """Leases the most urgent ready processes to the caller, an approved executor.
@@ -405,6 +420,13 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     Errors:
       * NOT_FOUND: no such workflow in this colony.
     """
+    GetWorkflowResults: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetWorkflowResultsRequest, _scheduler_service_pb2.GetWorkflowResultsResponse]  # type: ignore[assignment]
+    """The states of several workflows and, if asked for, what came out of them: the outputs of their processes without children.
+    Workflows that the colony does not have (any more) are left out.
+
+    Errors:
+      * RESOURCE_EXHAUSTED (OUTPUTS_TOO_LARGE): the outputs are more than 16 MiB; ask for fewer workflows.
+    """
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListWorkflowsRequest, _scheduler_service_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
     """Workflows, newest first."""
     AddChildren: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.AddChildrenRequest, _scheduler_service_pb2.AddChildrenResponse]  # type: ignore[assignment]
@@ -523,6 +545,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scheduler_service_pb2.SubmitWorkflowResponse, _abc.Awaitable[_scheduler_service_pb2.SubmitWorkflowResponse]]:
         """Enters a workflow whole or not at all. Promises and errors as for SubmitProcesses; further
           * INVALID_ARGUMENT: a node name twice, a dependency on an unknown node, or a cycle; the nodes are named.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitWorkflows(
+        self,
+        request: _scheduler_service_pb2.SubmitWorkflowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.SubmitWorkflowsResponse, _abc.Awaitable[_scheduler_service_pb2.SubmitWorkflowsResponse]]:
+        """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new. Promises
+        and errors as for SubmitWorkflow; fields are named from `submissions[i]` on.
         """
 
     @_abc_1.abstractmethod
@@ -743,6 +775,19 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           * NOT_FOUND: no such workflow in this colony.
+        """
+
+    @_abc_1.abstractmethod
+    def GetWorkflowResults(
+        self,
+        request: _scheduler_service_pb2.GetWorkflowResultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.GetWorkflowResultsResponse, _abc.Awaitable[_scheduler_service_pb2.GetWorkflowResultsResponse]]:
+        """The states of several workflows and, if asked for, what came out of them: the outputs of their processes without children.
+        Workflows that the colony does not have (any more) are left out.
+
+        Errors:
+          * RESOURCE_EXHAUSTED (OUTPUTS_TOO_LARGE): the outputs are more than 16 MiB; ask for fewer workflows.
         """
 
     @_abc_1.abstractmethod

@@ -1,6 +1,7 @@
 """What the domain needs of the world."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -11,11 +12,43 @@ from services.cron.domain.cron import Cron, Idle, Settlement
 ON_BEHALF_REVOKED = "ON_BEHALF_REVOKED"
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A workflow on its way to the scheduler.
+
+    Attributes:
+        request_id: the scheduler's idempotency key: whoever submits this, and how often, uses this one.
+        workflow_id: the id that the workflow is to have.
+        workflow: a serialised WorkflowSpec.
+        arguments: serialised Values, which follow the arguments of each of its roots.
+    """
+
+    request_id: str
+    workflow_id: UUID
+    workflow: bytes
+    arguments: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What has become of a workflow.
+
+    Attributes:
+        is_open: some of its processes have not ended.
+        succeeded: all of them have, successfully.
+        outputs: of its processes without children, serialised Values; only if they were asked for.
+    """
+
+    is_open: bool
+    succeeded: bool
+    outputs: Sequence[bytes] = ()
+
+
 class WorkflowSubmitter(Protocol):
     """Where workflows go. Each call ends within a bounded time."""
 
     async def check(self, *, colony: str, workflow: bytes, account: str) -> None:
-        """Refuses what `submit` would refuse; enters nothing.
+        """Refuses what `submit_all` would refuse; enters nothing.
 
         Raises:
             InvalidArgument: the workflow is not one; its fields are named from `workflow` on.
@@ -24,12 +57,30 @@ class WorkflowSubmitter(Protocol):
         """
         ...
 
-    async def submit(self, *, colony: str, request_id: str, workflow: bytes, account: str) -> str:
-        """Enters a workflow on a member's account, once for each request id. Returns its id.
+    async def submit_all(self, *, colony: str, account: str, launches: Sequence[Launch]) -> None:
+        """Enters workflows on a member's account, all or none, each once for its request id.
 
         Raises:
-            Failure: as `check`, and ResourceExhausted when the scheduler is over a limit. After Unavailable it may have been
-                entered nevertheless: repeat with the same request id.
+            Failure: as `check`, and ResourceExhausted when the scheduler is over a limit. After Unavailable they may have been
+                entered nevertheless: repeat with the same ids.
+        """
+        ...
+
+    async def runs(self, *, colony: str, workflow_ids: Sequence[UUID], outputs: bool) -> Mapping[UUID, Run]:
+        """What has become of workflows, at most 1 000, or 100 with outputs; those that are not there (any more) are left out.
+
+        Raises:
+            ResourceExhausted: their outputs are too large.
+            Unavailable: the scheduler is out of reach.
+        """
+        ...
+
+    async def cancel(self, *, colony: str, account: str, workflow_id: UUID) -> None:
+        """Cancels a workflow on its account; nothing happens to one that has ended, or is gone.
+
+        Raises:
+            PermissionDenied: as `check`.
+            Unavailable: the scheduler is out of reach.
         """
         ...
 

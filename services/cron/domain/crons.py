@@ -8,7 +8,7 @@ from uuid import UUID
 
 from servicekit.caller import Caller
 from servicekit.clock import NS_PER_MS, Clock, datetime_of
-from servicekit.failures import AlreadyExists, Failure, FailedPrecondition, NotFound, PermissionDenied, Unavailable
+from servicekit.failures import AlreadyExists, FailedPrecondition, Failure, NotFound, PermissionDenied, Unavailable
 from services.cron.domain.cron import (
     MAX_ERROR_CHARACTERS,
     Cron,
@@ -153,7 +153,9 @@ class Crons:
         fires = await self._store.fires(cron.cron_id, before=before, outcomes=outcomes, limit=limit + 1)
         return fires[:limit], len(fires) > limit
 
-    async def preview(self, colony: str, of: str | Schedule, *, after: datetime | None, count: int) -> tuple[Sequence[datetime], str]:
+    async def preview(
+        self, colony: str, of: str | Schedule, *, after: datetime | None, count: int
+    ) -> tuple[Sequence[datetime], str]:
         """The next moments of a cron, by name, or of a schedule that begins now; and the schedule in words.
 
         Raises:
@@ -214,9 +216,7 @@ class Crons:
         caller.require_own(cron.initiator)
         return cron
 
-    async def _changed(
-        self, caller: Caller, cron: Cron, now: datetime, decide: Callable[[Cron], Change | None]
-    ) -> Cron:
+    async def _changed(self, caller: Caller, cron: Cron, now: datetime, decide: Callable[[Cron], Change | None]) -> Cron:
         changed = await self._store.change(cron.cron_id, now, decide)
         if changed is None:
             # It was removed since.

@@ -190,7 +190,9 @@ class DueLoop:
                 return Claimed(claimed.ids, now, load=False)
         except Unavailable as error:
             self._log.info("the timers are out of reach", error=error.message)
-            return Claimed([each for each, _ in await self._rows.upcoming(now, after=None, limit=self._batch)], None, load=False)
+            return Claimed(
+                [each for each, _ in await self._rows.upcoming(now, after=None, limit=self._batch)], None, load=False
+            )
         return claimed
 
     async def _load(self, now: datetime) -> None:

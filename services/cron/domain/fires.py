@@ -9,15 +9,15 @@ workflow, never two, whatever died.
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 
 from servicekit.clock import Clock, datetime_of
-from servicekit.failures import AlreadyExists, Failure, NotFound, ResourceExhausted, Unavailable
+from servicekit.failures import AlreadyExists, Failure, ResourceExhausted, Unavailable
 from services.cron.domain.cron import Cron, Outcome, Overlap, State, fire_request_id
 from services.cron.domain.due import Looks
 from services.cron.domain.ports import FireStore, Launch, Run, Settlement, WorkflowSubmitter
@@ -129,7 +129,8 @@ class Fires:
         return settled, going
 
     async def _runs(self, colony: str, ids: Collection[UUID]) -> Mapping[UUID, Run]:
-        wanted, runs = list(ids), {}
+        wanted = list(ids)
+        runs: dict[UUID, Run] = {}
         for begin in range(0, len(wanted), MOST_RUNS):
             some = wanted[begin : begin + MOST_RUNS]
             runs.update(await self._submitter.runs(colony=colony, workflow_ids=some, outputs=False))

@@ -1,10 +1,10 @@
 """What becomes of a fire that was begun, and of its cron: pure decisions.
 
-    submitted   the workflow is in
-    skipped     the run before it is open, and the overlap policy leaves this one out
-    waiting     the run before it is open, and this one waits for its end
-    postponed   the scheduler is away or over a limit; the same fire is tried again, later and later
-    refused     the scheduler will not take it; the reason is kept, and the next fire comes later, the more of them were refused
+submitted   the workflow is in
+skipped     the run before it is open, and the overlap policy leaves this one out
+waiting     the run before it is open, and this one waits for its end
+postponed   the scheduler is away or over a limit; the same fire is tried again, later and later
+refused     the scheduler will not take it; the reason is kept, and the next fire comes later, the more of them were refused
 """
 
 from dataclasses import replace

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from colonies.cron.v1 import cron_service_pb2 as pb
 from colonies.scheduler.v1.spec_pb2 import WorkflowSpec
 from servicekit import cursors
-from servicekit.bounds import Bounds, checked
+from servicekit.bounds import checked
 from servicekit.clock import unix_ms
 from services.cron.domain.cron import Cron, Fire, NewCron, Outcome, State
 from services.cron.domain.schedule import Schedule
@@ -41,7 +41,7 @@ class Preview(NamedTuple):
 
     of: str | Schedule
     after: datetime | None
-    count: int
+    most: int
 
 
 def new_cron(request: pb.AddCronRequest | pb.UpdateCronRequest) -> NewCron:

@@ -45,7 +45,7 @@ class CronServicer(CronServiceServicer):
 
     async def PreviewSchedule(self, request: pb.PreviewScheduleRequest, context: Context) -> pb.PreviewScheduleResponse:
         asked = convert.preview_of(request)
-        moments, words = await self._crons.preview(Caller.current().colony, asked.of, after=asked.after, count=asked.count)
+        moments, words = await self._crons.preview(Caller.current().colony, asked.of, after=asked.after, count=asked.most)
         return convert.preview_message(moments, words)
 
     async def RunCron(self, request: pb.RunCronRequest, context: Context) -> pb.RunCronResponse:

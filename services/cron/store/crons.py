@@ -55,9 +55,7 @@ class PostgresCronStore:
             values = {"colony": colony, "after": after, "limit": limit}
             return await _crons_of(connection, await (await connection.execute(QUERIES["list_crons"], values)).fetchall())
 
-    async def fires(
-        self, cron_id: UUID, *, before: UUID | None, outcomes: Collection[Outcome], limit: int
-    ) -> Sequence[Fire]:
+    async def fires(self, cron_id: UUID, *, before: UUID | None, outcomes: Collection[Outcome], limit: int) -> Sequence[Fire]:
         values = {"cron_id": cron_id, "before": before, "outcomes": SmallInts(sorted(outcomes)), "limit": limit}
         return [fire_of(row) for row in await self._database.statement(QUERIES["list_fires"], values)]
 

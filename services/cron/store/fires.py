@@ -71,7 +71,7 @@ class PostgresFireStore:
 
 
 async def _looks_of_others(connection: Connection, ids: Collection[UUID], now: datetime) -> dict[UUID, datetime | None]:
-    """When to look at what could not be locked. What is due is in good hands, and looked at again when its claim has run out."""
+    """When to look at what could not be locked. What is due is in good hands, and looked at again after the claim."""
     if not ids:
         return {}
     cursor = await connection.execute(QUERIES["due_of"], {"ids": Uuids(list(ids))})

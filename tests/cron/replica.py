@@ -89,5 +89,5 @@ class Replica:
 
     async def timers(self) -> dict[UUID, float]:
         """What Redis holds."""
-        pairs = await self.client.zrange("colonies:{cron}:timers:crons", 0, -1, withscores=True)
+        pairs: Any = await self.client.zrange("colonies:{cron}:timers:crons", 0, -1, withscores=True)
         return {UUID(each): score for each, score in pairs}

@@ -1,6 +1,6 @@
 """Fires what is due: the work of the loop over crons.
 
-A pass takes crons in hand (one transaction writes what each is about to do, and that this replica is at it), asks the scheduler,
+A pass takes crons in hand (one transaction writes what each is about to do, and that this replica is at it), asks the scheduler
 and writes what became of it. No lock is held while the scheduler is asked. If this replica dies in between, the claim runs out
 and another does the same under the same ids; the scheduler answers with the workflows that are there. So a moment gives one
 workflow, never two, whatever died.
@@ -104,9 +104,9 @@ class Fires:
         async with self._calls:
             try:
                 settled, going = await self._look(colony, crons)
-            except Unavailable as failure:
+            except Failure as failure:
                 return [failed(cron, self._now(), failure) for cron in crons]
-            except Exception as error:  # a defect of ours: told, and put off
+            except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
                 return [self._broken(cron, error) for cron in crons]
             for some in _portions(going):
                 settled += await self._submit(colony, some)

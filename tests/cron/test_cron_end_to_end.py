@@ -95,7 +95,7 @@ async def test_a_cron_fires_on_its_members_account_once_a_second_and_stops_with_
     await auth.RemoveUser(auth_pb.RemoveUserRequest(colony_name=COLONY, name=USER))
 
     async def stopped() -> bool:
-        return (await world.cron()).state == pb.CRON_STATE_PAUSED
+        return bool((await world.cron()).state == pb.CRON_STATE_PAUSED)
 
     await eventually(stopped, seconds=15)
     paused = await world.cron()

@@ -5,7 +5,7 @@ Timers in Redis only say where to look. They hold what is due within a quarter o
 and again; so an idle cron costs nothing, and a Redis that has lost everything is full again at the next look. While Redis is
 out of reach the loop looks at the index itself.
 
-A claim puts an id off by the lease. Whoever claimed it says when to look next; if it died, the lease runs out and another looks.
+A claim puts an id off by the lease. Whoever claimed it says when to look next; if it died, another looks after the lease.
 """
 
 import asyncio
@@ -140,7 +140,7 @@ class DueLoop:
             except Unavailable as error:
                 self._log.warning("cannot look at what is due", error=error.message)
                 pause_s = LONGEST_WAIT_S
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - logged as a defect
                 # One row that this cannot deal with must not keep all the others waiting; its lease puts it off.
                 self._log.exception("defect", error=repr(error))
                 pause_s = LONGEST_WAIT_S
@@ -190,7 +190,9 @@ class DueLoop:
                 return Claimed(claimed.ids, now, load=False)
         except Unavailable as error:
             self._log.info("the timers are out of reach", error=error.message)
-            return Claimed([each for each, _ in await self._rows.upcoming(now, after=None, limit=self._batch)], None, load=False)
+            return Claimed(
+                [each for each, _ in await self._rows.upcoming(now, after=None, limit=self._batch)], None, load=False
+            )
         return claimed
 
     async def _load(self, now: datetime) -> None:

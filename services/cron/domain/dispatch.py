@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from servicekit.clock import NS_PER_MS, Clock, datetime_of
-from servicekit.failures import Failure, PermissionDenied, ResourceExhausted, Unavailable
+from servicekit.failures import AlreadyExists, Failure, PermissionDenied, ResourceExhausted, Unavailable
 from services.cron.domain.due import Looks
 from services.cron.domain.generator import MAX_LAUNCHES, Batch
 from services.cron.domain.generator_ports import Cargo, Claim, DispatchStore, Look, Setback
@@ -28,6 +28,8 @@ FRAMING_BYTES = 12
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 60.0
 MAX_ERROR_CHARACTERS = 1024
+# The reason of an AlreadyExists: there is a workflow of this id.
+WORKFLOW_ID_TAKEN = "WORKFLOW_ID_TAKEN"
 REVOKED = "the member on whose account it runs is none any more"
 
 
@@ -94,10 +96,11 @@ class Dispatch:
             log.info("somebody else has submitted it", generator_id=str(generator_id), claim=claim.number)
             return None
         try:
-            await self._submitter.submit_all(
-                colony=claim.colony, account=claim.initiator, launches=_launches(batches, cargo)
-            )
+            await self._submitter.submit_all(colony=claim.colony, account=claim.initiator, launches=_launches(batches, cargo))
         except Failure as failure:
+            if len(batches) == 1 and isinstance(failure, AlreadyExists) and failure.reason == WORKFLOW_ID_TAKEN:
+                # Nobody else makes this id: it was submitted so long ago that its request id is forgotten.
+                return await self._settle(claim, batches)
             setback = self._setback(claim, batches, failure)
             log.warning(
                 "batches were not submitted",
@@ -108,6 +111,9 @@ class Dispatch:
                 paused=bool(setback.pause_reason),
             )
             return await self._store.failed(claim, batches, setback, self._now())
+        return await self._settle(claim, batches)
+
+    async def _settle(self, claim: Claim, batches: Sequence[Batch]) -> Look | None:
         now = self._now()
         look = await self._store.submitted(claim, batches, now)
         self._on_submitted(batches, now)

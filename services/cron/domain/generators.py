@@ -31,6 +31,7 @@ class Generators:
         on_made: told of batches that were made, after they were committed.
         on_look: told when to look at generators sooner than before.
         on_dropped: told that there is something to sweep.
+        on_packed: told of each pack that was answered, how many arguments it had.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Generators:
         on_made: Callable[[Sequence[Batch]], None],
         on_look: Callable[[Mapping[UUID, datetime]], None],
         on_dropped: Callable[[], None],
+        on_packed: Callable[[int], None],
     ) -> None:
         self._store = store
         self._packs = packs
@@ -53,6 +55,7 @@ class Generators:
         self._on_made = on_made
         self._on_look = on_look
         self._on_dropped = on_dropped
+        self._on_packed = on_packed
         self._packing = GroupCommit(self._pack_all, max_weight=MAX_WEIGHT, workers=PACK_WORKERS)
 
     async def add(self, caller: Caller, new: NewGenerator) -> Generator:
@@ -108,7 +111,9 @@ class Generators:
             ResourceExhausted: too much waits.
         """
         size = sum(argument.size for argument in pack.arguments)
-        return await self._packing.do(pack, len(pack.arguments) + size // BYTES_PER_WEIGHT)
+        first = await self._packing.do(pack, len(pack.arguments) + size // BYTES_PER_WEIGHT)
+        self._on_packed(len(pack.arguments))
+        return first
 
     async def _pack_all(self, packs: list[Pack]) -> Sequence[int | Exception]:
         packed = await self._packs.pack(packs, self._now(), self._room)
@@ -122,14 +127,10 @@ class Generators:
         bins = await self._store.bins(generator.generator_id, after=after, limit=limit + 1)
         return generator, bins[:limit], len(bins) > limit
 
-    async def batches(
-        self, colony: str, name: str, *, before: int, limit: int, unsubmitted: bool
-    ) -> tuple[list[Batch], bool]:
+    async def batches(self, colony: str, name: str, *, before: int, limit: int, unsubmitted: bool) -> tuple[list[Batch], bool]:
         """At most `limit` batches with lower numbers than this, the newest first, and whether there are more."""
         generator = await self.get(colony, name, whole=False)
-        batches = await self._store.batches(
-            generator.generator_id, before=before, limit=limit + 1, unsubmitted=unsubmitted
-        )
+        batches = await self._store.batches(generator.generator_id, before=before, limit=limit + 1, unsubmitted=unsubmitted)
         return batches[:limit], len(batches) > limit
 
     async def flush(self, caller: Caller, name: str, key: str | None) -> tuple[int, int]:
@@ -142,6 +143,8 @@ class Generators:
             if flushed is None:
                 raise _not_found(name)
             self._on_made(flushed.batches)
+            if flushed.batches:
+                self._on_look({generator_id: self._now()})
             batches += len(flushed.batches)
             arguments += sum(batch.count for batch in flushed.batches)
             if not flushed.more:
@@ -182,7 +185,7 @@ class Generators:
         if not await self._store.remove(generator_id, self._now(), force=force):
             raise _not_found(name)
         # Nobody claims it any more; whoever has claimed it ends within the claim's lease.
-        while await self._store.is_claimed(generator_id, self._now()):
+        while await self._store.is_claimed(generator_id, self._now()):  # noqa: ASYNC110 - it may be another replica
             await asyncio.sleep(CLAIM_POLL_S)
         self._on_dropped()
 

@@ -4,8 +4,8 @@ A bin holds what waits under one key. It is cut into a batch at the first of: as
 would make it too large; the first of them has waited long enough. Arguments of a key leave their bin in the order in which they
 came, so a batch is a range of one key's arguments.
 
-A paused generator is not cut, and its bins grow beyond what a batch may be. Such a bin is full: it is cut only by what knows the
-sizes of its arguments (`cut_bin`).
+A paused generator is not cut, and its bins may grow beyond what a batch may be. Such a bin is full: only what knows the sizes of
+its arguments can cut it (`cut_bin`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -125,7 +125,7 @@ def cut_bin(
     Args:
         trigger: the generator's.
         bin_: the bin.
-        waiting: its arguments if it is full, or the first of them: more than a batch may have. They are not looked at otherwise.
+        waiting: if it is full, its arguments, or the first of them: more than a batch may have.
         now: by which to tell whether what stays has waited long enough.
         flush: whether nothing is to stay.
     """

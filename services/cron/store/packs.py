@@ -88,7 +88,7 @@ class PostgresPackStore:
 async def cut_bins(
     connection: Connection, standing: Standing, bins: Sequence[Bin], now: datetime, *, flush: bool
 ) -> tuple[Gathering, bool]:
-    """Cuts bins of a locked generator, as far as they are full or over, or wholly; and whether nothing of that is left to do."""
+    """Cuts bins of a locked generator, as far as they are full or over, or wholly; and whether that is all done."""
     gathering = Gathering(standing, {bin_.key: bin_ for bin_ in bins}, now)
     left = SIZES_AT_ONCE
     for bin_ in bins:

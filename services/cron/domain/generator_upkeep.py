@@ -59,10 +59,10 @@ class GeneratorUpkeep:
         """
         now = self._now()
         self._on_waiting(await self._sweeps.waiting())
-        await _in_pages(lambda: self._sweeps.remove_dropped(PAGE))
-        await _in_pages(lambda: self._sweeps.remove_removed(now, PAGE), until=1)
-        await _in_pages(lambda: self._sweeps.forget_packs(now - PACKS_KEPT, PAGE))
-        await _in_pages(lambda: self._sweeps.forget_batches(now - self._keep_batches, PAGE))
+        await _in_pages(lambda: self._sweeps.remove_dropped(PAGE), PAGE)
+        await _in_pages(lambda: self._sweeps.remove_removed(now, PAGE), 1)
+        await _in_pages(lambda: self._sweeps.forget_packs(now - PACKS_KEPT, PAGE), PAGE)
+        await _in_pages(lambda: self._sweeps.forget_batches(now - self._keep_batches, PAGE), PAGE)
 
     async def purge(self, colonies: Collection[str]) -> int:
         """Removes all generators of colonies; returns how many. What belongs to them follows."""
@@ -75,7 +75,7 @@ class GeneratorUpkeep:
         return datetime_of(self._clock.now_ns())
 
 
-async def _in_pages(page: Callable[[], Awaitable[int]], *, until: int = PAGE) -> None:
+async def _in_pages(page: Callable[[], Awaitable[int]], until: int) -> None:
     """Removes pages until one has found less than this."""
     while await page() >= until:
         pass

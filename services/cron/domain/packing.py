@@ -4,8 +4,8 @@ A bin holds what waits under one key. It is cut into a batch at the first of: as
 would make it too large; the first of them has waited long enough. Arguments of a key leave their bin in the order in which they
 came, so a batch is a range of one key's arguments.
 
-A paused generator is not cut, and its bins may grow beyond what a batch may be. Such a bin is full: only what knows the sizes of
-its arguments can cut it (`cut_bin`).
+A paused generator is not cut, and its bins may grow beyond what a batch may be. Such a bin is full: only what knows the sizes
+of its arguments can cut it (`cut_bin`).
 """
 
 from collections.abc import Mapping, Sequence

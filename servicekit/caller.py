@@ -48,7 +48,7 @@ class Caller:
     identity of the key); `call` is what it signed, and `key_until_ns` when that key ceases to be good, if it does.
     `name` is the member's name in `colony`, a service's name, or empty. `account` is the member on whose account the call acts:
     the caller itself, or whom a service acts for. `owns_all` says that the policy let the caller in by role; if not, it was by
-    relation, and what is acted on must be the caller's own.
+    relation, and what is acted on must be the account's own.
     """
 
     identity: str
@@ -66,7 +66,7 @@ class Caller:
         Raises:
             PermissionDenied: somebody else is the initiator.
         """
-        if not self.owns_all and initiator != self.identity:
+        if not self.owns_all and initiator != self.account.identity:
             msg = "only its initiator and the colony's owner may do this"
             raise PermissionDenied(msg, reason="NOT_THE_INITIATOR")
 

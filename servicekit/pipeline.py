@@ -117,7 +117,8 @@ class Gate:
         elif envelope.on_behalf_of:
             msg = "only services act on behalf of others"
             raise PermissionDenied(msg, reason="ON_BEHALF_NOT_ALLOWED")
-        owns_all = rule.grants_role(member.role, member.name if member.role is Role.SERVICE else "")
+        # On behalf of a member, a service reaches what is that member's, as by relation.
+        owns_all = account is member and rule.grants_role(member.role, member.name if member.role is Role.SERVICE else "")
         until_ns = member.valid_until_ns
         return Caller(member.identity, colony, member.role, member.name, account, owns_all, signed, key_until_ns=until_ns)
 
@@ -184,7 +185,7 @@ class Gate:
             msg = f"must be the identity of a member of the request's colony; got {shown(identity)}"
             raise InvalidArgument([Violation("on_behalf_of", msg)])
         member = await self._members.get(colony, KNOWN_AS + identity)
-        if member is None or not rule.grants_role(member.role, ""):
+        if member is None or not (rule.initiators or rule.grants_role(member.role, "")):
             msg = "the member on whose behalf this call is made may not make it (any more)"
             raise PermissionDenied(msg, reason="ON_BEHALF_REVOKED")
         return member

@@ -1,6 +1,6 @@
 """Settings of the cron service, from the environment: COLONIES_<NAME>."""
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from servicekit.settings import ServiceSettings
 
@@ -8,15 +8,14 @@ from servicekit.settings import ServiceSettings
 class Settings(ServiceSettings):
     """What the cron service needs to know to start, besides what every service does."""
 
-    # Crons that this process fires at the same time. Each holds a connection to Postgres while its workflow is submitted.
-    concurrent_fires: int = Field(default=4, ge=1, le=400)
-    # Seconds that the scheduler gets to answer. The cron's row is locked that long at most; Postgres ends transactions that
-    # stay idle for 30 s.
-    submit_seconds: float = Field(default=10.0, ge=0.1, le=25)
+    # Batches of fires that this process has under way at the same time.
+    concurrent_fires: int = Field(default=2, ge=1, le=64)
+    # Seconds that the scheduler gets to answer. A second longer, another replica takes over what was under way.
+    submit_seconds: float = Field(default=4.0, ge=0.1, le=60)
+    # Hours that the records of fires are kept.
+    fire_retention_hours: int = Field(default=30 * 24, ge=1, le=10 * 365 * 24)
 
-    @model_validator(mode="after")
-    def _leave_connections(self) -> "Settings":
-        if self.concurrent_fires >= self.postgres_connections:
-            msg = "concurrent_fires must be less than postgres_connections: calls need connections too"
-            raise ValueError(msg)
-        return self
+    @property
+    def lease_s(self) -> float:
+        """How long a claim is good, in seconds."""
+        return self.submit_seconds + 1

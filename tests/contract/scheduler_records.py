@@ -33,6 +33,7 @@ from services.scheduler.domain.records import (
     Place,
     Receipt,
     Submission,
+    SubmitCall,
 )
 from services.scheduler.domain.spec import Dependency, ParentPolicy, Spec
 from services.scheduler.domain.states import FINAL, LEGAL, Outcome, Reason, State
@@ -172,7 +173,12 @@ class World:
 
     async def submit(self, given: Submission) -> Entered:
         """Enters one submission; raises why not."""
-        (outcome,) = await self.tables.submit([given], given.at)
+        (entered,) = await self.call(given)
+        return entered
+
+    async def call(self, *given: Submission) -> list[Entered]:
+        """Enters the submissions of one call; raises why not."""
+        (outcome,) = await self.tables.submit([SubmitCall(given)], given[0].at)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

@@ -11,9 +11,9 @@ import pytest
 
 from servicekit.failures import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from services.scheduler.domain.endings import CloseCall, Closing
-from services.scheduler.domain.records import AttemptRef, Claim, Claimed, Entered, ExecutorProfile
+from services.scheduler.domain.records import AttemptRef, Claim, Claimed, Entered, ExecutorProfile, SubmitCall
 from services.scheduler.domain.states import State
-from services.scheduler.domain.submitting import Request, Submitting
+from services.scheduler.domain.submitting import NewWorkflow, Request, Submitting
 from services.scheduler.store.reads import Reads
 
 from .scheduler_records import (
@@ -59,7 +59,10 @@ async def test_many_submissions_in_one_batch_each_enter_whole_and_once(world: Wo
         submission(spec(), request_id="single", digest=b"other"),
         submission(spec(), request_id="single", actor="bb" * 32),
     ]
-    outcomes = await world.tables.submit(given, START)
+    outcomes = [
+        outcome if isinstance(outcome, Exception) else outcome[0]
+        for outcome in await world.tables.submit([SubmitCall([one]) for one in given], START)
+    ]
     flow, single, old, old_other, three, again, again_other, bobs = outcomes
     assert isinstance(flow, Entered)
     assert (flow.workflow_id, list(flow.process_ids)) == (given[0].workflow_id, [one.id for one in given[0].processes])
@@ -87,10 +90,10 @@ async def test_batches_with_the_same_request_ids_in_any_order_enter_each_once(wo
 
     async def batch(turn: int) -> Sequence[Any]:
         ids = random.Random(turn).sample(range(40), 40)
-        return await world.tables.submit([submission(spec(), request_id=f"r{one}") for one in ids], START)
+        calls = [SubmitCall([submission(spec(), request_id=f"r{one}")]) for one in ids]
+        return [entered for (entered,) in await world.tables.submit(calls, START)]  # type: ignore[misc]
 
     answers = await asyncio.gather(*(batch(turn) for turn in range(8)))
-    assert all(isinstance(one, Entered) for outcomes in answers for one in outcomes)
     assert len({one.process_ids[0] for outcomes in answers for one in outcomes}) == 40
     assert sum(len(one.changes.ready) for outcomes in answers for one in outcomes) == 40
     assert len(await world.states()) == 40
@@ -112,7 +115,9 @@ async def test_one_submission_that_cannot_be_written_fails_alone(works: Works) -
 async def test_submits_of_concurrent_calls_have_their_own_answers_and_all_reach_the_queue(works: Works) -> None:
     service = submitting(works)
     mine = [service.processes(request(f"r{n % 20}"), [spec(f"n{n % 20}")]) for n in range(40)]
-    theirs = [service.workflow(request(f"r{n}", colony="umbrella"), [spec("a"), spec("b", "a")], "") for n in range(5)]
+    theirs = [
+        service.workflows([NewWorkflow(request(f"r{n}", colony="umbrella"), [spec("a"), spec("b", "a")], "")]) for n in range(5)
+    ]
     refused = service.processes(request("r0", digest=b"other"), [spec("other")])
     processes, workflows, refusal = await asyncio.gather(
         asyncio.gather(*mine), asyncio.gather(*theirs), asyncio.gather(refused, return_exceptions=True)
@@ -121,7 +126,7 @@ async def test_submits_of_concurrent_calls_have_their_own_answers_and_all_reach_
     # One of the two with this request id came first.
     assert isinstance(refusal[0], AlreadyExists)
     assert set(await works.claim()) == {one[0] for one in processes}
-    assert set(await works.claim(colony="umbrella")) == {ids[0] for _, ids in workflows}
+    assert set(await works.claim(colony="umbrella")) == {ids[0] for ((_, ids),) in workflows}
     assert works.steps.idle
 
 

@@ -95,10 +95,12 @@ async def test_a_cron_fires_on_its_members_account_once_a_second_and_stops_with_
     await auth.RemoveUser(auth_pb.RemoveUserRequest(colony_name=COLONY, name=USER))
 
     async def stopped() -> bool:
-        return not (await world.cron()).HasField("next_fire_time")
+        return bool((await world.cron()).state == pb.CRON_STATE_PAUSED)
 
     await eventually(stopped, seconds=15)
-    assert "none any more" in (await world.cron()).last_error
+    paused = await world.cron()
+    assert paused.pause_reason == "the member on whose account it runs is none any more"
+    assert not paused.HasField("next_fire_time")
     run = pb.RunCronRequest(colony_name=COLONY, name="tick", request_id="r")
     error = await refusal(world.owner.RunCron(run))
     assert isinstance(error, FailedPreconditionError)

@@ -1,350 +1,298 @@
-"""The loop that fires crons, over a real Postgres: never twice, never missed, whatever dies."""
+"""The loop that fires crons, over a real Postgres and a real Redis: never twice, never missed, whatever dies."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from itertools import pairwise
+from uuid import UUID
 
-import psycopg
 import pytest
 
-from deploy.local.postgres import Postgres
-from servicekit.clock import ManualClock, SystemClock
-from servicekit.failures import FailedPrecondition, InvalidArgument, PermissionDenied, Unavailable, Violation
-from services.cron.domain.cron import Cron, Idle, Settlement, fire_request_id
-from services.cron.domain.fires import LONGEST_RETRY_S, Fires
-from services.cron.domain.ports import ON_BEHALF_REVOKED, CronStore
-from services.cron.domain.schedule import Expression, Interval
-from services.cron.store.store import PostgresCronStore
-from tests.cron.fakes import Crash, FakeScheduler, cron_at, failing, later
+from servicekit.failures import FailedPrecondition, InvalidArgument, PermissionDenied, ResourceExhausted, Unavailable, Violation
+from services.cron.domain.cron import Outcome, Policy, State, fire_request_id
+from services.cron.domain.due import HORIZON
+from services.cron.domain.ids import derived_id
+from services.cron.domain.ports import ON_BEHALF_REVOKED
+from services.cron.domain.schedule import Interval, Schedule
+from services.cron.domain.settling import LONGEST_RETRY_S, MOST_TRIES
+from tests.cron.fakes import cron_at, failing, later
+from tests.cron.replica import LEASE_S, Replica
 
 pytestmark = pytest.mark.asyncio
 
-
-def fires_of(store: CronStore, scheduler: FakeScheduler, clock: ManualClock, **options: Any) -> Fires:
-    return Fires(store, scheduler, clock, **{"workers": 1, "on_fire": lambda _outcome, _late: None, **options})
-
-
-async def found(store: PostgresCronStore, cron: Cron) -> Cron:
-    kept = await store.find(cron.colony, cron.name)
-    assert kept is not None
-    return kept
+NewReplica = Callable[..., Replica]
+INVALID = InvalidArgument([Violation("workflow.nodes", "must be other")])
 
 
-async def test_a_due_cron_is_submitted_and_its_next_moment_written(store: PostgresCronStore, clock: ManualClock) -> None:
-    scheduler, outcomes = FakeScheduler(), []
-    fires = fires_of(store, scheduler, clock, on_fire=lambda outcome, late: outcomes.append((outcome, late)))
-    cron = await store.add(cron_at(clock))
-    assert await fires.fire_next() == Idle(later(cron, seconds=10))
-    clock.advance(seconds=10.25)
-    assert await fires.fire_next() is None
-    assert await fires.fire_next() == Idle(later(cron, seconds=20))
-    ((account, request_id), workflow_id) = next(iter(scheduler.entered.items()))
-    assert account == cron.initiator
-    assert request_id == fire_request_id(cron.cron_id, later(cron, seconds=10))
-    assert await found(store, cron) == replace(
+async def test_a_due_cron_is_submitted_and_leaves_a_row(replica: Replica) -> None:
+    cron = await replica.added(cron_at(replica.clock))
+    await replica.fire_due()
+    assert not replica.scheduler.entered
+    replica.clock.advance(seconds=10.25)
+    await replica.fire_due()
+    moment = later(cron, seconds=10)
+    fire_id = derived_id(moment, cron.cron_id)
+    (((account, request_id), launch),) = replica.scheduler.entered.items()
+    assert (account, request_id, launch.workflow_id) == (cron.initiator, fire_request_id(fire_id), fire_id)
+    assert launch.workflow == cron.workflow
+    (fire,) = await replica.record(cron)
+    assert (fire.fire_id, fire.due, fire.outcome, fire.moments, fire.tries) == (fire_id, moment, Outcome.SUBMITTED, 1, 1)
+    assert fire.fired == later(cron, seconds=10.25)
+    following = later(cron, seconds=20)
+    assert await replica.found(cron) == replace(
         cron,
-        next_fire=later(cron, seconds=20),
-        last_fire=later(cron, seconds=10),
-        last_workflow_id=workflow_id,
+        next_fire=following,
+        next_due=following,
+        acted_until=moment,
+        last_fire=moment,
+        last_workflow_id=fire_id,
+        runs=1,
     )
-    assert outcomes == [("submitted", 0.25)]
+    assert replica.outcomes == [("submitted", 0.25)]
 
 
-@pytest.mark.parametrize("schedule", [Interval(10_000), Expression.parse("*/10 * * * * *")])
-async def test_after_downtime_there_is_one_fire_for_all_that_was_missed(
-    store: PostgresCronStore, clock: ManualClock, schedule: Interval | Expression
-) -> None:
-    scheduler = FakeScheduler()
-    fires = fires_of(store, scheduler, clock)
-    cron = await store.add(cron_at(clock, schedule=schedule))
-    assert cron.next_fire is not None
-    clock.advance(seconds=86_400)
-    assert await fires.fire_next() is None
-    assert isinstance(await fires.fire_next(), Idle)
-    assert scheduler.request_ids == [fire_request_id(cron.cron_id, cron.next_fire)]
-    after = await found(store, cron)
-    assert after.next_fire is not None
-    assert later(cron, seconds=86_400) < after.next_fire <= later(cron, seconds=86_410)
+async def test_moments_that_are_only_late_all_fire(replica: Replica) -> None:
+    cron = await replica.added(cron_at(replica.clock, schedule=Schedule(Interval(1_000))))
+    replica.clock.advance(seconds=8.5)
+    await replica.fire_due()
+    assert [fire.due for fire in await replica.record(cron)] == [later(cron, seconds=n) for n in range(1, 9)]
+    assert len(set(replica.scheduler.workflow_ids)) == 8
 
 
-class CrashingStore(PostgresCronStore):
-    """Dies between the submit and the update."""
-
-    async def fire_next(self, now: datetime, fire: Callable[[Cron], Awaitable[Settlement]]) -> Idle | None:
-        async def fire_and_die(cron: Cron) -> Settlement:
-            await fire(cron)
-            raise Crash
-
-        return await super().fire_next(now, fire_and_die)
-
-
-async def test_a_crash_after_the_submit_submits_again_under_the_same_request_id(
-    store: PostgresCronStore, clock: ManualClock
-) -> None:
-    scheduler = FakeScheduler()
-    cron = await store.add(cron_at(clock))
-    clock.advance(seconds=10)
-    with pytest.raises(Crash):
-        await fires_of(CrashingStore(store._database), scheduler, clock).fire_next()
-    assert await found(store, cron) == cron
-    # Somebody else finds it, later: the moment's name stays.
-    clock.advance(seconds=35)
-    assert await fires_of(store, scheduler, clock).fire_next() is None
-    request_id = fire_request_id(cron.cron_id, later(cron, seconds=10))
-    assert scheduler.asked == {request_id: 2}
-    assert scheduler.request_ids == [request_id]
-    assert (await found(store, cron)).next_fire == later(cron, seconds=50)
+async def test_a_crash_after_the_submit_leads_to_the_same_workflow(replica: Replica, new_replica: NewReplica) -> None:
+    cron = await replica.added(cron_at(replica.clock))
+    replica.clock.advance(seconds=10)
+    await replica.die_in_submit()
+    assert (await replica.found(cron)).last_workflow_id is None
+    other = new_replica()
+    await other.fire_due()
+    assert not await other.record(cron, Outcome.SUBMITTED)
+    # Once the claim of the dead one has run out.
+    other.clock.advance(seconds=LEASE_S)
+    await other.fire_due()
+    (fire,) = await other.record(cron)
+    assert (fire.outcome, fire.due, fire.tries) == (Outcome.SUBMITTED, later(cron, seconds=10), 2)
+    assert other.scheduler.workflow_ids == [fire.fire_id]
+    assert (await other.found(cron)).last_workflow_id == fire.fire_id
 
 
-async def test_with_the_scheduler_away_the_same_moment_is_tried_later_and_later(
-    store: PostgresCronStore, clock: ManualClock
-) -> None:
-    scheduler = FakeScheduler()
-    scheduler.refusal = failing(Unavailable, "X", "scheduler away")
-    fires = fires_of(store, scheduler, clock)
-    cron = await store.add(cron_at(clock))
-    clock.advance(seconds=10)
-    waits: list[float] = []
-    for tries in range(1, 11):
-        assert await fires.fire_next() is None
-        idle = await fires.fire_next()
-        assert idle is not None
-        assert idle.next_due is not None
-        kept = await found(store, cron)
-        assert (kept.next_fire, kept.tries, kept.last_error) == (later(cron, seconds=10), tries, "scheduler away")
-        assert kept.last_fire is None
-        now = later(cron, seconds=10) + timedelta(seconds=sum(waits))
-        waits.append((idle.next_due - now).total_seconds())
-        clock.advance(seconds=waits[-1])
-    assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert max(waits) == LONGEST_RETRY_S
-    scheduler.refusal = None
-    assert await fires.fire_next() is None
-    request_id = fire_request_id(cron.cron_id, later(cron, seconds=10))
-    assert scheduler.asked == {request_id: 11}
-    kept = await found(store, cron)
-    assert (kept.tries, kept.last_error, kept.last_fire) == (0, "", later(cron, seconds=10))
-    assert kept.next_fire is not None
-    assert kept.next_fire > later(cron, seconds=10) + timedelta(seconds=sum(waits))
+async def test_a_crash_before_the_submit_loses_nothing(replica: Replica, new_replica: NewReplica) -> None:
+    cron = await replica.added(cron_at(replica.clock))
+    replica.clock.advance(seconds=10)
+    now = replica.now()
+    until = now + timedelta(seconds=LEASE_S)
+    await replica.fire_store.begin([cron.cron_id], now=now, claim=UUID(int=1), until=until, decide=replica.fires._decide)
+    other = new_replica()
+    other.clock.advance(seconds=LEASE_S)
+    await other.fire_due()
+    (fire,) = await other.record(cron)
+    assert (fire.outcome, fire.due) == (Outcome.SUBMITTED, later(cron, seconds=10))
 
 
-async def test_when_its_owner_is_revoked_a_cron_stops(store: PostgresCronStore, clock: ManualClock) -> None:
-    scheduler = FakeScheduler()
-    scheduler.refusal = failing(PermissionDenied, ON_BEHALF_REVOKED)
-    fires = fires_of(store, scheduler, clock)
-    cron = await store.add(cron_at(clock))
-    clock.advance(seconds=10)
-    assert await fires.fire_next() is None
-    clock.advance(seconds=1_000)
-    assert await fires.fire_next() == Idle(None)
-    kept = await found(store, cron)
-    assert kept.next_fire is None
-    assert "none any more" in kept.last_error
-    assert sum(scheduler.asked.values()) == 1
+async def test_who_was_slow_changes_nothing_after_another_took_over(replica: Replica, new_replica: NewReplica) -> None:
+    cron = await replica.added(cron_at(replica.clock))
+    replica.clock.advance(seconds=10)
+    hold = replica.scheduler.hold = asyncio.Event()
+    slow = asyncio.create_task(replica.fires.work([cron.cron_id]))
+    await replica.scheduler.came.wait()
+    other, replica.scheduler.hold = new_replica(), None
+    other.clock.advance(seconds=LEASE_S)
+    await other.fire_due()
+    settled = await other.found(cron)
+    other.clock.advance(seconds=2)
+    hold.set()
+    assert not await slow
+    assert await other.found(cron) == settled
+    assert settled.runs == 1
+    assert len(other.scheduler.entered) == 1
 
 
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        failing(PermissionDenied, "ROLE_NOT_ALLOWED"),
-        failing(FailedPrecondition, "X"),
-        InvalidArgument([Violation("workflow.nodes[0].func_name", "no")]),
-    ],
-)
-async def test_what_the_scheduler_refuses_is_told_and_the_next_moment_comes(
-    store: PostgresCronStore, clock: ManualClock, refusal: Exception
-) -> None:
-    scheduler = FakeScheduler()
-    scheduler.refusal = refusal
-    fires = fires_of(store, scheduler, clock)
-    cron = await store.add(cron_at(clock))
-    clock.advance(seconds=10)
-    assert await fires.fire_next() is None
-    kept = await found(store, cron)
-    assert (kept.next_fire, kept.last_fire) == (later(cron, seconds=20), later(cron, seconds=10))
-    assert "no" in kept.last_error
-    scheduler.refusal = None
-    clock.advance(seconds=10)
-    assert await fires.fire_next() is None
-    assert (await found(store, cron)).last_error == ""
+async def test_two_replicas_at_once_submit_each_moment_once(replica: Replica, new_replica: NewReplica) -> None:
+    other = new_replica()
+    every_second = Schedule(Interval(1_000))
+    crons = [await replica.added(cron_at(replica.clock, name=f"c{n}", schedule=every_second)) for n in range(40)]
+    for _ in range(5):
+        replica.clock.advance(seconds=1)
+        await asyncio.gather(replica.fire_due(), other.fire_due())
+        # What one had locked was passed over by the other, and is seen again after the lease at the latest.
+    replica.clock.advance(seconds=LEASE_S)
+    await asyncio.gather(replica.fire_due(), other.fire_due())
+    await replica.fire_due()
+    assert sorted(replica.scheduler.asked.values()) == [1] * len(replica.scheduler.asked)
+    for cron in crons:
+        fires = await replica.record(cron)
+        assert [fire.due for fire in fires] == [later(cron, seconds=n) for n in range(1, 11)]
+        assert {fire.outcome for fire in fires} == {Outcome.SUBMITTED}
+    assert len(replica.scheduler.entered) == 400
 
 
-async def test_a_defect_in_one_cron_leaves_the_others_firing(store: PostgresCronStore, clock: ManualClock) -> None:
-    class Broken(FakeScheduler):
-        async def submit(self, *, colony: str, request_id: str, workflow: bytes, account: str) -> str:
-            if colony == "broken":
-                msg = "secret detail"
-                raise ZeroDivisionError(msg)
-            return await super().submit(colony=colony, request_id=request_id, workflow=workflow, account=account)
-
-    scheduler = Broken()
-    fires = fires_of(store, scheduler, clock)
-    broken = await store.add(cron_at(clock, colony="broken"))
-    await store.add(cron_at(clock, colony="sound"))
-    clock.advance(seconds=10)
-    while await fires.fire_next() is None:
-        pass
-    assert len(scheduler.entered) == 1
-    assert (await found(store, broken)).last_error == "internal error"
+async def test_redis_may_lose_everything(replica: Replica, new_replica: NewReplica) -> None:
+    cron = await replica.added(cron_at(replica.clock))
+    await replica.fire_due()
+    assert await replica.timers()
+    await replica.client.flushall()
+    replica.clock.advance(seconds=10)
+    await new_replica().fire_due()
+    assert len(await replica.record(cron, Outcome.SUBMITTED)) == 1
 
 
-async def test_clocks_that_differ_never_fire_a_moment_twice(
-    store: PostgresCronStore, other_store: PostgresCronStore, clock: ManualClock
-) -> None:
-    scheduler = FakeScheduler()
-    ahead = ManualClock(clock.now_ns() + 3_000_000_000)
-    cron = await store.add(cron_at(clock, schedule=Interval(1_000)))
-    for _ in range(40):
-        for replica in (fires_of(store, scheduler, clock), fires_of(other_store, scheduler, ahead)):
-            while await replica.fire_next() is None:
-                pass
-        clock.advance(seconds=0.25)
-        ahead.advance(seconds=0.25)
-    assert set(scheduler.asked.values()) == {1}
-    # By the clock that is ahead, seconds 1 to 3 had passed when it began: one fire; then one for each of 4 to 12.
-    assert len(scheduler.entered) == 1 + 9
-    assert (await found(store, cron)).last_error == ""
+async def test_without_redis_the_rows_are_looked_at(replica: Replica) -> None:
+    cron = await replica.added(cron_at(replica.clock))
+    await replica.client.aclose()
+    replica.client.connection_pool.connection_kwargs["port"] = 1
+    replica.client.connection_pool.connection_kwargs["retry"] = None
+    replica.clock.advance(seconds=10)
+    await replica.fire_due()
+    assert len(await replica.record(cron, Outcome.SUBMITTED)) == 1
 
 
-async def test_a_clock_that_is_set_back_while_a_fire_is_under_way_does_not_bring_its_moment_back(
-    store: PostgresCronStore, clock: ManualClock
-) -> None:
-    class SetBack(FakeScheduler):
-        async def submit(self, *, colony: str, request_id: str, workflow: bytes, account: str) -> str:
-            clock.advance(seconds=-5)
-            return await super().submit(colony=colony, request_id=request_id, workflow=workflow, account=account)
-
-    cron = await store.add(cron_at(clock))
-    clock.advance(seconds=10)
-    assert await fires_of(store, SetBack(), clock).fire_next() is None
-    assert (await found(store, cron)).next_fire == later(cron, seconds=20)
+async def test_redis_knows_only_what_is_due_soon(replica: Replica) -> None:
+    soon = await replica.added(cron_at(replica.clock, name="soon"))
+    far = Schedule(Interval(round(HORIZON.total_seconds() * 4_000)))
+    await replica.added(cron_at(replica.clock, name="far", schedule=far))
+    await replica.fire_due()
+    assert set(await replica.timers()) == {soon.cron_id}
+    await replica.pass_time(seconds=HORIZON.total_seconds() * 4, step_s=5)
+    assert len(await replica.record(await replica.store.find("dev", "far"), Outcome.SUBMITTED)) == 1  # type: ignore[arg-type]
 
 
-async def test_two_replicas_at_full_speed_submit_each_moment_once(
-    store: PostgresCronStore, other_store: PostgresCronStore, clock: ManualClock
-) -> None:
-    scheduler = FakeScheduler()
-    crons = [await store.add(cron_at(clock, name=f"c{index}", schedule=Interval(1_000))) for index in range(20)]
-    replicas = [fires_of(each, scheduler, clock) for each in (store, other_store) for _ in range(3)]
-
-    async def drain(fires: Fires) -> None:
-        while await fires.fire_next() is None:
-            pass
-
-    for _ in range(15):
-        clock.advance(seconds=1)
-        await asyncio.gather(*map(drain, replicas))
-    moments = {fire_request_id(cron.cron_id, later(cron, seconds=n)) for cron in crons for n in range(1, 16)}
-    assert set(scheduler.request_ids) == moments
-    assert scheduler.asked.total() == len(moments)
+async def test_timers_of_crons_that_are_gone_go(replica: Replica) -> None:
+    cron = await replica.added(cron_at(replica.clock))
+    await replica.fire_due()
+    assert await replica.store.remove(cron.cron_id, replica.now())
+    replica.clock.advance(seconds=10)
+    await replica.fire_due()
+    assert not await replica.timers()
 
 
-class Running:
-    """The loop of a replica, under way."""
-
-    def __init__(self, fires: Fires) -> None:
-        self._fires = fires
-
-    async def __aenter__(self) -> Fires:
-        self._task = asyncio.create_task(self._fires.run())
-        return self._fires
-
-    async def __aexit__(self, *_exc: object) -> None:
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
-
-
-@pytest.mark.timeout(30)
-async def test_running_loops_fire_every_second_on_time_and_a_dead_one_is_replaced(
-    store: PostgresCronStore, other_store: PostgresCronStore
-) -> None:
-    scheduler, clock, late = FakeScheduler(), SystemClock(), []
-
-    def replica(each: PostgresCronStore) -> Fires:
-        return Fires(each, scheduler, clock, workers=2, on_fire=lambda _outcome, seconds: late.append(seconds))
-
-    crons = []
-    async with Running(replica(store)) as survivor:
-        async with Running(replica(other_store)):
-            for index in range(10):
-                now = ManualClock(clock.now_ns() // 1_000_000 * 1_000_000)
-                crons.append(await store.add(cron_at(now, name=f"c{index}", schedule=Interval(1_000))))
-            survivor.wake()
-            async with asyncio.timeout(10):
-                while len(scheduler.entered) < 25:
-                    scheduler.came.clear()
-                    await scheduler.came.wait()
-        # The other one is gone, in the middle of whatever it did.
-        async with asyncio.timeout(10):
-            while len(scheduler.entered) < 45:
-                scheduler.came.clear()
-                await scheduler.came.wait()
-    moments = {fire_request_id(cron.cron_id, later(cron, seconds=n)) for cron in crons for n in range(1, 20)}
-    assert set(scheduler.request_ids) <= moments
-    assert sorted(late)[len(late) // 2] < 0.25
+async def test_with_the_scheduler_away_the_same_moment_is_tried_later_and_later(replica: Replica) -> None:
+    replica.scheduler.refusal = failing(Unavailable, "X", "scheduler away")
+    cron = await replica.added(cron_at(replica.clock))
+    replica.clock.advance(seconds=10)
+    waits = []
+    for tries in range(1, 14):
+        await replica.fire_due()
+        kept = await replica.found(cron)
+        assert kept.pending is not None
+        assert (kept.pending.due, kept.pending.tries, kept.last_error) == (later(cron, seconds=10), tries, "scheduler away")
+        assert (kept.state, kept.failures, kept.last_fire) == (State.ACTIVE, 0, None)
+        (looked,) = await replica.fire_store.upcoming(replica.now() + timedelta(days=1), after=None, limit=10)
+        waits.append((looked[1] - replica.now()).total_seconds())
+        replica.clock.advance(seconds=waits[-1])
+    assert waits == [min(LONGEST_RETRY_S, 0.5 * 2**n) for n in range(13)]
+    replica.scheduler.refusal = None
+    await replica.fire_due()
+    first, *rest = await replica.record(cron)
+    assert (first.outcome, first.due, first.tries) == (Outcome.SUBMITTED, later(cron, seconds=10), 14)
+    # What passed meanwhile was missed: one fire for all of it.
+    (once,) = rest
+    assert (once.outcome, once.due) == (Outcome.SUBMITTED, later(cron, seconds=20))
+    assert once.moments > 10
 
 
-class TellingStore(PostgresCronStore):
-    """Tells when it has been looked at in vain."""
-
-    def __init__(self, store: PostgresCronStore) -> None:
-        super().__init__(store._database)
-        self.looked_in_vain = asyncio.Event()
-
-    async def fire_next(self, now: datetime, fire: Callable[[Cron], Awaitable[Settlement]]) -> Idle | None:
-        idle = await super().fire_next(now, fire)
-        if idle is not None:
-            self.looked_in_vain.set()
-        return idle
+async def test_a_scheduler_over_its_limit_is_asked_again_and_given_up(replica: Replica) -> None:
+    replica.scheduler.refusal = ResourceExhausted("full", reason="QUEUE_FULL", retry_delay_s=30)
+    cron = await replica.added(cron_at(replica.clock, schedule=Schedule(Interval(86_400_000))))
+    await replica.pass_time(seconds=86_400 + 29, step_s=86_400)
+    assert (await replica.found(cron)).pending is not None
+    assert sum(replica.scheduler.asked.values()) == 1
+    await replica.pass_time(seconds=1_200, step_s=30)
+    (fire,) = await replica.record(cron)
+    assert (fire.outcome, fire.tries, fire.error) == (Outcome.REFUSED, MOST_TRIES, "full")
+    assert (await replica.found(cron)).failures == 1
 
 
-@pytest.mark.timeout(30)
-async def test_a_cron_that_is_added_wakes_the_loop_at_once(
-    store: PostgresCronStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Looking now and then would find it too, but not within this test's patience.
-    monkeypatch.setattr("services.cron.domain.fires.LONGEST_WAIT_S", 600.0)
-    scheduler, telling = FakeScheduler(), TellingStore(store)
-    async with Running(fires_of(telling, scheduler, clock)) as fires:
-        await asyncio.wait_for(telling.looked_in_vain.wait(), 10)
-        await store.add(cron_at(ManualClock(clock.now_ns() - 20_000_000_000)))
-        fires.wake()
-        await asyncio.wait_for(scheduler.came.wait(), 10)
+async def test_refused_fires_come_later_and_later_and_then_pause_the_cron(replica: Replica) -> None:
+    replica.scheduler.refusal = INVALID
+    policy = Policy(max_failures=6, missed_after_ms=86_400_000)
+    cron = await replica.added(cron_at(replica.clock, schedule=Schedule(Interval(1_000)), policy=policy))
+    await replica.pass_time(seconds=120)
+    kept = await replica.found(cron)
+    assert (kept.state, kept.failures, kept.next_fire) == (State.PAUSED, 6, None)
+    assert kept.pause_reason == "6 fires one after the other were refused; the last: workflow.nodes: must be other"
+    fires = await replica.record(cron)
+    assert {(fire.outcome, fire.error) for fire in fires} == {(Outcome.REFUSED, "workflow.nodes: must be other")}
+    ends = [fire.fired for fire in fires if fire.fired is not None]
+    assert [round((b - a).total_seconds()) for a, b in pairwise(ends)] == [1, 2, 4, 8, 16]
 
 
-@pytest.mark.timeout(30)
-async def test_a_slow_submit_does_not_keep_other_crons_waiting(store: PostgresCronStore, clock: ManualClock) -> None:
-    class SlowForOne(FakeScheduler):
-        async def submit(self, *, colony: str, request_id: str, workflow: bytes, account: str) -> str:
-            if colony == "slow":
-                await asyncio.Event().wait()
-            return await super().submit(colony=colony, request_id=request_id, workflow=workflow, account=account)
-
-    scheduler = SlowForOne()
-    await store.add(cron_at(clock, colony="slow"))
-    quick = [await store.add(cron_at(clock, name=f"q{index}")) for index in range(5)]
-    clock.advance(seconds=10)
-    async with Running(fires_of(store, scheduler, clock, workers=2)):
-        async with asyncio.timeout(5):
-            while len(scheduler.entered) < len(quick):
-                scheduler.came.clear()
-                await scheduler.came.wait()
+async def test_one_success_forgets_the_refusals(replica: Replica) -> None:
+    replica.scheduler.refusal = INVALID
+    cron = await replica.added(cron_at(replica.clock))
+    await replica.pass_time(seconds=20)
+    assert (await replica.found(cron)).failures == 2
+    replica.scheduler.refusal = None
+    await replica.pass_time(seconds=20)
+    assert ((await replica.found(cron)).failures, (await replica.found(cron)).last_error) == (0, "")
 
 
-@pytest.mark.timeout(60)
-async def test_the_loop_outlives_the_database(
-    store: PostgresCronStore, clock: ManualClock, database_url: str, postgres_server: Postgres
-) -> None:
-    scheduler = FakeScheduler()
-    await store.add(cron_at(clock))
-    async with Running(fires_of(store, scheduler, clock)) as fires:
-        name = database_url.rpartition("/")[2]
-        with psycopg.connect(postgres_server.superuser_url(), autocommit=True) as connection:
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-        clock.advance(seconds=10)
-        fires.wake()
-        await asyncio.wait_for(scheduler.came.wait(), 15)
+async def test_a_revoked_member_pauses_its_cron_at_once(replica: Replica) -> None:
+    replica.scheduler.refusal = failing(PermissionDenied, ON_BEHALF_REVOKED, "gone")
+    cron = await replica.added(cron_at(replica.clock))
+    await replica.pass_time(seconds=40)
+    kept = await replica.found(cron)
+    assert (kept.state, kept.pause_reason) == (State.PAUSED, "the member on whose account it runs is none any more")
+    assert [fire.outcome for fire in await replica.record(cron)] == [Outcome.REFUSED]
+
+
+async def test_one_that_is_refused_does_not_keep_its_neighbours_from_firing(replica: Replica) -> None:
+    good = [await replica.added(cron_at(replica.clock, name=f"good{n}")) for n in range(5)]
+    bad = await replica.added(cron_at(replica.clock, name="bad", workflow=b"\x12\x01x"))
+    replica.scheduler.refused[bad.workflow] = failing(FailedPrecondition, "Y", "not this one")
+    replica.clock.advance(seconds=10)
+    await replica.fire_due()
+    for cron in good:
+        assert [fire.outcome for fire in await replica.record(cron)] == [Outcome.SUBMITTED]
+    assert [fire.error for fire in await replica.record(bad)] == ["not this one"]
+    assert replica.scheduler.calls[0] == 6
+
+
+async def test_crons_of_one_account_go_in_one_call(replica: Replica) -> None:
+    for n in range(30):
+        await replica.added(cron_at(replica.clock, name=f"c{n}"))
+    await replica.added(cron_at(replica.clock, colony="other"))
+    replica.clock.advance(seconds=10)
+    await replica.fire_due()
+    assert sorted(replica.scheduler.calls) == [1, 30]
+
+
+async def test_the_same_moment_made_of_something_else_is_taken_for_what_is_there(replica: Replica) -> None:
+    cron = await replica.added(cron_at(replica.clock))
+    moment = later(cron, seconds=10)
+    fire_id = derived_id(moment, cron.cron_id)
+    replica.clock.advance(seconds=10)
+    await replica.die_in_submit()
+    # Its workflow is changed before anybody comes after the one that died.
+    key = next(iter(replica.scheduler.entered))
+    replica.scheduler.entered[key] = replace(replica.scheduler.entered[key], workflow=b"\x12\x01o")
+    replica.clock.advance(seconds=LEASE_S)
+    await replica.fire_due()
+    assert [(fire.outcome, fire.fire_id) for fire in await replica.record(cron)] == [(Outcome.SUBMITTED, fire_id)]
+
+
+async def test_a_cron_that_cannot_be_understood_keeps_nobody_from_firing(replica: Replica) -> None:
+    good = await replica.added(cron_at(replica.clock, name="good"))
+    bad = await replica.added(cron_at(replica.clock, name="bad"))
+    async with replica.store._database.transaction() as connection:
+        await connection.execute(
+            "UPDATE cron SET expression = '* * * * * *', interval_ms = NULL, time_zone = 'Mars/Olympus' WHERE id = %s",
+            (bad.cron_id,),
+        )
+    replica.clock.advance(seconds=10)
+    await replica.fire_due()
+    assert [fire.outcome for fire in await replica.record(good)] == [Outcome.SUBMITTED]
+    assert not await replica.record(bad)
+
+
+async def test_old_fires_are_swept_and_those_of_removed_crons(replica: Replica) -> None:
+    kept = await replica.added(cron_at(replica.clock, name="kept"))
+    gone = await replica.added(cron_at(replica.clock, name="gone"))
+    await replica.pass_time(seconds=30, step_s=10)
+    assert await replica.store.remove(gone.cron_id, replica.now())
+    await replica.upkeep.step()
+    assert not await replica.record(gone)
+    assert len(await replica.record(kept)) == 3
+    replica.clock.advance(seconds=30 * 86_400 - 15)
+    await replica.upkeep.step()
+    assert [fire.due for fire in await replica.record(kept)] == [later(kept, seconds=20), later(kept, seconds=30)]

@@ -1,14 +1,18 @@
 """The way to the scheduler, over a real connection to a server that answers as told."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from uuid import UUID
 
 import grpc
 import pytest
 import pytest_asyncio
 
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
-from colonies.scheduler.v1.spec_pb2 import FunctionSpec, WorkflowSpec
+from colonies.scheduler.v1.process_pb2 import PROCESS_STATE_FAILED, PROCESS_STATE_SUCCESSFUL
+from colonies.scheduler.v1.spec_pb2 import Conditions, Dependency, FunctionSpec, Value, WorkflowSpec
 from servicekit import failures
+from services.cron.domain.ports import Launch, Run
 from services.cron.scheduler import SchedulerSubmitter
 from tests.cron.scripted_scheduler import Scripted, served
 
@@ -34,16 +38,63 @@ async def submitter(served_scheduler: tuple[Scripted, str]) -> AsyncIterator[Sch
         yield SchedulerSubmitter(channel, timeout_s=5)
 
 
-async def submit(submitter: SchedulerSubmitter) -> str:
-    return await submitter.submit(colony="dev", request_id="r", workflow=WORKFLOW.SerializeToString(), account="ab" * 32)
+LAUNCH = Launch("r", UUID(int=7), WORKFLOW.SerializeToString())
 
 
-async def test_a_submit_says_on_whose_behalf(submitter: SchedulerSubmitter, scheduler: Scripted) -> None:
-    workflow_id = await submit(submitter)
-    assert workflow_id == scheduler.workflows["r"]
-    assert scheduler.requests == [
-        pb.SubmitWorkflowRequest(colony_name="dev", request_id="r", workflow=WORKFLOW, on_behalf_of="ab" * 32)
+async def submit(submitter: SchedulerSubmitter, *launches: Launch) -> None:
+    await submitter.submit_all(colony="dev", account="ab" * 32, launches=launches or [LAUNCH])
+
+
+async def test_a_submit_says_on_whose_behalf_and_which_ids(submitter: SchedulerSubmitter, scheduler: Scripted) -> None:
+    await submit(submitter, LAUNCH, replace(LAUNCH, request_id="s", workflow_id=UUID(int=8)))
+    (request,) = scheduler.batches
+    assert (request.colony_name, request.on_behalf_of) == ("dev", "ab" * 32)
+    assert [(each.request_id, each.workflow_id) for each in request.submissions] == [
+        ("r", str(UUID(int=7))),
+        ("s", str(UUID(int=8))),
     ]
+    assert all(each.workflow == WORKFLOW for each in request.submissions)
+
+
+async def test_arguments_follow_those_of_each_root(submitter: SchedulerSubmitter, scheduler: Scripted) -> None:
+    one, two = Value(data=b"1"), Value(data=b"two", media_type="text/plain")
+    root = FunctionSpec(node_name="a", func_name="f", args=[Value(data=b"0")])
+    child = FunctionSpec(node_name="b", conditions=Conditions(dependencies=[Dependency(node_name="a")]))
+    workflow = WorkflowSpec(nodes=[root, child, FunctionSpec(node_name="c")])
+    launch = Launch("r", UUID(int=7), workflow.SerializeToString(), [one.SerializeToString(), two.SerializeToString()])
+    await submit(submitter, launch)
+    nodes = scheduler.batches[0].submissions[0].workflow.nodes
+    assert [list(node.args) for node in nodes] == [[Value(data=b"0"), one, two], [], [one, two]]
+
+
+async def test_what_has_become_of_workflows(submitter: SchedulerSubmitter, scheduler: Scripted) -> None:
+    outputs = [
+        pb.NodeOutputs(node_name="a", outputs=[Value(data=b"1")]),
+        pb.NodeOutputs(node_name="b", outputs=[Value(data=b"2")]),
+    ]
+    ids = [UUID(int=n) for n in range(3)]
+    scheduler.results = {
+        str(ids[0]): pb.WorkflowResult(workflow_id=str(ids[0]), state=PROCESS_STATE_SUCCESSFUL, outputs=outputs),
+        str(ids[1]): pb.WorkflowResult(workflow_id=str(ids[1]), state=PROCESS_STATE_FAILED, open=True),
+    }
+    runs = await submitter.runs(colony="dev", workflow_ids=ids, outputs=True)
+    values = [Value(data=b"1").SerializeToString(), Value(data=b"2").SerializeToString()]
+    assert runs == {
+        ids[0]: Run(is_open=False, succeeded=True, outputs=values),
+        ids[1]: Run(is_open=True, succeeded=False, outputs=[]),
+    }
+
+
+async def test_a_cancel_is_on_the_members_account_and_does_not_mind_what_is_gone(
+    submitter: SchedulerSubmitter, scheduler: Scripted
+) -> None:
+    scheduler.failure = failures.NotFound("no such workflow", reason="WORKFLOW_NOT_FOUND")
+    await submitter.cancel(colony="dev", account="ab" * 32, workflow_id=UUID(int=7))
+    (request,) = scheduler.cancelled
+    assert (request.colony_name, request.workflow_id, request.on_behalf_of) == ("dev", str(UUID(int=7)), "ab" * 32)
+    scheduler.failure = failures.PermissionDenied("no", reason="ON_BEHALF_REVOKED")
+    with pytest.raises(failures.PermissionDenied):
+        await submitter.cancel(colony="dev", account="ab" * 32, workflow_id=UUID(int=7))
 
 
 async def test_a_check_only_checks(submitter: SchedulerSubmitter, scheduler: Scripted) -> None:
@@ -58,7 +109,7 @@ async def test_violations_keep_their_paths(submitter: SchedulerSubmitter, schedu
     violation = failures.Violation("workflow.nodes[3].conditions.executor_type", "must be a Name")
     scheduler.failure = failures.InvalidArgument([violation])
     with pytest.raises(failures.InvalidArgument) as caught:
-        await submit(submitter)
+        await submitter.check(colony="dev", workflow=WORKFLOW.SerializeToString(), account="ab" * 32)
     assert caught.value.violations == (violation,)
 
 

@@ -1,143 +1,270 @@
-"""The loop that fires what is due. Every replica runs it; the row locks of the store keep them out of each other's way.
+"""Fires what is due: the work of the loop over crons.
 
-A fire ends in one of four ways:
-    submitted   the workflow is in; the next moment is the first one from now on
-    refused     the scheduler will never take it; the reason is kept, and the cron waits for its next moment
-    revoked     its owner is no member any more; the cron stops
-    postponed   the scheduler is away or over a limit; the same moment is tried again, later and later
+A pass takes crons in hand (one transaction writes what each is about to do, and that this replica is at it), asks the scheduler
+and writes what became of it. No lock is held while the scheduler is asked. If this replica dies in between, the claim runs out
+and another does the same under the same ids; the scheduler answers with the workflows that are there. So a moment gives one
+workflow, never two, whatever died.
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 
 from servicekit.clock import Clock, datetime_of
-from servicekit.failures import Failure, PermissionDenied, ResourceExhausted, Unavailable
-from services.cron.domain.cron import Cron, Idle, Settlement, fire_request_id
-from services.cron.domain.ports import ON_BEHALF_REVOKED, CronStore, WorkflowSubmitter
+from servicekit.failures import AlreadyExists, Failure, ResourceExhausted, Unavailable
+from services.cron.domain.cron import Cron, Outcome, Overlap, State, fire_request_id
+from services.cron.domain.due import Looks
+from services.cron.domain.ports import FireStore, Launch, Run, Settlement, WorkflowSubmitter
+from services.cron.domain.settling import failed, postponed, skipped, submitted, waiting
+from services.cron.domain.ticking import Tick, tick
 
 log = structlog.get_logger()
 
-# Replicas do not tell each other what they added, and one that died lets go of what it had locked: look at least this often.
-LONGEST_WAIT_S = 1.0
-FIRST_RETRY_S = 0.5
-LONGEST_RETRY_S = 60.0
-MAX_ERROR_CHARACTERS = 1024
+# Workflows in one call, and their bytes: a request holds 32 MiB.
+MOST_LAUNCHES = 250
+MOST_BYTES = 16 << 20
+# Calls to the scheduler at the same time: one for each colony and account.
+CALLS = 16
+MOST_RUNS = 1_000
+BROKEN_AGAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Go:
+    """A fire that is to be submitted, and whose outputs are fed to it."""
+
+    cron: Cron
+    fed_from: UUID | None = None
+    arguments: Sequence[bytes] = ()
 
 
 class Fires:
-    """Fires crons as they come due, several at once.
+    """Fires crons as they come due.
 
     Args:
-        workers: how many fires are under way at the same time; each holds a connection to the database.
-        on_fire: told the way that each fire ended, and how many seconds after its moment.
+        lease_s: how long a claim lasts, in seconds: longer than a call to the scheduler may take.
+        on_fire: told what became of a fire, and how many seconds after its moment.
     """
 
     def __init__(
         self,
-        store: CronStore,
+        store: FireStore,
         submitter: WorkflowSubmitter,
         clock: Clock,
         *,
-        workers: int,
+        lease_s: float,
         on_fire: Callable[[str, float], None],
     ) -> None:
         self._store = store
         self._submitter = submitter
         self._clock = clock
-        self._workers = workers
+        self._lease = timedelta(seconds=lease_s)
         self._on_fire = on_fire
-        self._woken = asyncio.Event()
+        self._calls = asyncio.Semaphore(CALLS)
 
-    def wake(self) -> None:
-        """Looks at once: something may be due sooner than was known."""
-        # Each look waits for an event that was there before it looked, so that no wake-up falls between look and wait.
-        self._woken.set()
-        self._woken = asyncio.Event()
-
-    async def run(self) -> None:
-        """Fires until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._workers):
-                group.create_task(self._work())
-
-    async def _work(self) -> None:
-        while True:
-            woken = self._woken
-            try:
-                idle = await self.fire_next()
-            except Unavailable as error:
-                log.warning("cannot look for due crons", error=error.message)
-                idle = Idle(None)
-            if idle is not None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), self._pause_s(idle))
-
-    def _pause_s(self, idle: Idle) -> float:
-        if idle.next_due is None:
-            return LONGEST_WAIT_S
-        return min(LONGEST_WAIT_S, max(0.0, (idle.next_due - self._now()).total_seconds()))
-
-    async def fire_next(self) -> Idle | None:
-        """Fires the cron that is longest due. None if there was one.
+    async def work(self, ids: Sequence[UUID]) -> Looks:
+        """Fires those of the crons that are due and that nobody else has in hand. Returns when to look at each next.
 
         Raises:
-            Unavailable: the database is out of reach; what was under way stays due.
+            Unavailable: the database is out of reach; what was begun is taken up again when its claim has run out.
         """
-        return await self._store.fire_next(self._now(), self._fire)
+        claim, now = uuid.uuid4(), self._now()
+        begun = await self._store.begin(ids, now=now, claim=claim, until=now + self._lease, decide=self._decide)
+        if not begun.crons:
+            return begun.looks
+        groups: dict[tuple[str, str], list[Cron]] = defaultdict(list)
+        for cron in begun.crons:
+            groups[cron.colony, cron.initiator].append(cron)
+        settlements = [
+            settlement
+            for some in await asyncio.gather(*(self._group(colony, crons) for (colony, _), crons in groups.items()))
+            for settlement in some
+        ]
+        looks = await self._store.settle(settlements, claim=claim, now=self._now())
+        self._observe(settlements)
+        return {**begun.looks, **looks}
 
-    async def _fire(self, cron: Cron) -> Settlement:
-        moment = cron.next_fire
-        assert moment is not None, "only crons with a next fire are due"
+    def _decide(self, cron: Cron) -> Tick:
         try:
-            workflow_id = await self._submitter.submit(
-                colony=cron.colony,
-                request_id=fire_request_id(cron.cron_id, moment),
-                workflow=cron.workflow,
-                account=cron.initiator,
-            )
-        except Failure as failure:
-            outcome, settlement = self._failed(cron, moment, failure)
-            log.warning("fire", cron_id=str(cron.cron_id), outcome=outcome, tries=cron.tries, error=failure.message)
-        except Exception as error:  # one broken cron must not keep all the others from firing
+            return tick(cron, self._now())
+        except Exception as error:
+            # A time zone that this machine does not know (any more), say: one cron must not keep all the others from firing.
             log.exception("defect", cron_id=str(cron.cron_id), error=repr(error))
-            outcome, settlement = "postponed", self._postponed(cron, moment, 0.0, "internal error")
-        else:
-            outcome, settlement = "submitted", replace(self._done(cron, moment), workflow_id=workflow_id)
-        self._on_fire(outcome, (self._now() - moment).total_seconds())
-        return settlement
+            again = self._now() + timedelta(seconds=BROKEN_AGAIN_S)
+            return Tick(None, None, cron.next_fire, again, cron.acted_until or cron.since, cron.catch_up_until)
 
-    def _failed(self, cron: Cron, moment: datetime, failure: Failure) -> tuple[str, Settlement]:
-        error = failure.message[:MAX_ERROR_CHARACTERS]
-        if isinstance(failure, Unavailable | ResourceExhausted):
-            return "postponed", self._postponed(cron, moment, failure.retry_delay_s, error)
-        done = replace(self._done(cron, moment), error=error)
-        if isinstance(failure, PermissionDenied) and failure.reason == ON_BEHALF_REVOKED:
-            error = "stopped: the member on whose account this cron ran is none any more"
-            return "revoked", replace(done, next_fire=None, due=None, error=error)
-        return "refused", done
+    async def _group(self, colony: str, crons: Sequence[Cron]) -> Sequence[Settlement]:
+        """Fires of one colony on one account."""
+        async with self._calls:
+            try:
+                settled, going = await self._look(colony, crons)
+            except Failure as failure:
+                return [failed(cron, self._now(), failure) for cron in crons]
+            except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
+                return [self._broken(cron, error) for cron in crons]
+            for some in _portions(going):
+                settled += await self._submit(colony, some)
+            return settled
 
-    def _done(self, cron: Cron, moment: datetime) -> Settlement:
-        """This moment is over, and with it all that passed meanwhile: after downtime a cron fires once."""
-        # Another replica's clock may be ahead of ours: never the same moment twice.
-        following = cron.next_after(max(self._now(), moment))
-        return Settlement(next_fire=following, due=following, tries=0, last_fire=moment, workflow_id=None, error="")
+    async def _look(self, colony: str, crons: Sequence[Cron]) -> tuple[list[Settlement], list[_Go]]:
+        """What the runs before these mean for them."""
+        runs = await self._runs(colony, _to_look_at(crons))
+        settled: list[Settlement] = []
+        going: list[_Go] = []
+        for cron in crons:
+            outcome = await self._overlap(cron, runs)
+            if outcome is not None:
+                settled.append(outcome)
+            elif not cron.policy.feed_outputs:
+                going.append(_Go(cron))
+            else:
+                fed = await self._fed(cron, runs)
+                (settled if isinstance(fed, Settlement) else going).append(fed)  # type: ignore[arg-type]  # one or the other
+        return settled, going
 
-    def _postponed(self, cron: Cron, moment: datetime, at_least_s: float, error: str) -> Settlement:
-        """The moment stays, and with it the request id: what was entered unknown to us is not entered twice."""
-        delay_s = max(at_least_s, min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(cron.tries, 20)))
-        return Settlement(
-            next_fire=moment,
-            due=self._now() + timedelta(seconds=delay_s),
-            tries=cron.tries + 1,
-            last_fire=cron.last_fire,
-            workflow_id=None,
-            error=error,
-        )
+    async def _runs(self, colony: str, ids: Collection[UUID]) -> Mapping[UUID, Run]:
+        wanted = list(ids)
+        runs: dict[UUID, Run] = {}
+        for begin in range(0, len(wanted), MOST_RUNS):
+            some = wanted[begin : begin + MOST_RUNS]
+            runs.update(await self._submitter.runs(colony=colony, workflow_ids=some, outputs=False))
+        return runs
+
+    async def _overlap(self, cron: Cron, runs: Mapping[UUID, Run]) -> Settlement | None:
+        """What the overlap policy makes of a fire; None lets it go."""
+        fire, last = cron.pending, cron.last_workflow_id
+        assert fire is not None, "begun"
+        if fire.fire_id in runs:
+            # Whoever tried before us was not heard of again.
+            return submitted(cron, self._now())
+        if last is None or last not in runs or not runs[last].is_open:
+            return None
+        match cron.policy.overlap:
+            case Overlap.ALLOW:
+                return None
+            case Overlap.SKIP:
+                return skipped(cron, self._now(), f"workflow {last} is still open")
+            case Overlap.QUEUE_ONE:
+                return waiting(cron, self._now(), last)
+            case Overlap.CANCEL_PREVIOUS:
+                return await self._cancel(cron, last)
+
+    async def _cancel(self, cron: Cron, last: UUID) -> Settlement | None:
+        try:
+            await self._submitter.cancel(colony=cron.colony, account=cron.initiator, workflow_id=last)
+        except Failure as failure:
+            return failed(cron, self._now(), failure)
+        return None
+
+    async def _fed(self, cron: Cron, runs: Mapping[UUID, Run]) -> "_Go | Settlement":
+        """A fire with the outputs of the last run that succeeded."""
+        last = cron.last_workflow_id
+        source = last if last is not None and last in runs and runs[last].succeeded else cron.fed_from
+        if source is None:
+            return _Go(cron)
+        try:
+            found = await self._submitter.runs(colony=cron.colony, workflow_ids=[source], outputs=True)
+        except ResourceExhausted as failure:
+            # Waiting would not make them smaller.
+            return failed(cron, self._now(), Failure(failure.message, reason=failure.reason))
+        except Failure as failure:
+            return failed(cron, self._now(), failure)
+        run = found.get(source)
+        return _Go(cron, source, run.outputs) if run is not None else _Go(cron)
+
+    async def _submit(self, colony: str, going: Sequence[_Go]) -> Sequence[Settlement]:
+        """Submits some together; if they are refused, each alone, so that one cannot keep the others from firing."""
+        try:
+            workflows = await self._store.workflows([go.cron.cron_id for go in going])
+        except Unavailable as failure:
+            return [failed(go.cron, self._now(), failure) for go in going]
+        # Who is not there was removed a moment ago; what is written about it goes nowhere.
+        launches = [(go, _launch(go, workflows[go.cron.cron_id])) for go in going if go.cron.cron_id in workflows]
+        if len(launches) > 1:
+            refusal = await self._enter(colony, launches)
+            if refusal is None:
+                return [self._submitted(go) for go, _ in launches]
+            if isinstance(refusal, Unavailable):
+                return [failed(go.cron, self._now(), refusal) for go, _ in launches]
+        settlements = []
+        limited: Failure | None = None
+        for go, launch in launches:
+            # Once the scheduler is over a limit or away there is no use in asking on.
+            refusal = limited or await self._enter(colony, [(go, launch)])
+            if isinstance(refusal, Unavailable | ResourceExhausted):
+                limited = refusal
+            settlements.append(self._submitted(go) if refusal is None else failed(go.cron, self._now(), refusal))
+        return settlements
+
+    async def _enter(self, colony: str, launches: Sequence[tuple[_Go, Launch]]) -> Failure | None:
+        account = launches[0][0].cron.initiator
+        try:
+            await self._submitter.submit_all(colony=colony, account=account, launches=[launch for _, launch in launches])
+        except AlreadyExists as failure:
+            # It is there, made of what the cron was or was fed with before. Nobody else uses these ids.
+            return None if len(launches) == 1 else failure
+        except Failure as failure:
+            return failure
+        except Exception as error:
+            log.exception("defect", colony=colony, error=repr(error))
+            return Unavailable("internal error", reason="INTERNAL")
+        return None
+
+    def _submitted(self, go: _Go) -> Settlement:
+        return submitted(go.cron, self._now(), fed_from=go.fed_from)
+
+    def _broken(self, cron: Cron, error: Exception) -> Settlement:
+        log.error("defect", cron_id=str(cron.cron_id), error=repr(error), exc_info=error)
+        return postponed(cron, self._now(), "internal error")
+
+    def _observe(self, settlements: Iterable[Settlement]) -> None:
+        for settlement in settlements:
+            fire = settlement.cron.pending
+            assert fire is not None, "begun"
+            outcome = settlement.outcome.name.lower() if settlement.waits_for is None else "waiting"
+            self._on_fire(outcome, (self._now() - fire.due).total_seconds())
+            if settlement.outcome is Outcome.REFUSED or settlement.state is State.PAUSED:
+                cron_id = str(settlement.cron.cron_id)
+                log.warning("fire", cron_id=cron_id, outcome=outcome, state=settlement.state.name, error=settlement.error)
 
     def _now(self) -> datetime:
         return datetime_of(self._clock.now_ns())
+
+
+def _to_look_at(crons: Iterable[Cron]) -> set[UUID]:
+    """Workflows whose states decide: the last ones, and those that may have been entered unknown to us."""
+    wanted: set[UUID] = set()
+    for cron in crons:
+        assert cron.pending is not None, "begun"
+        if cron.pending.tries > 1:
+            wanted.add(cron.pending.fire_id)
+        if cron.last_workflow_id is not None and (cron.policy.feed_outputs or cron.policy.overlap is not Overlap.ALLOW):
+            wanted.add(cron.last_workflow_id)
+    return wanted
+
+
+def _launch(go: _Go, workflow: bytes) -> Launch:
+    fire = go.cron.pending
+    assert fire is not None, "begun"
+    return Launch(fire_request_id(fire.fire_id), fire.fire_id, workflow, go.arguments)
+
+
+def _portions(going: Sequence[_Go]) -> Iterator[list[_Go]]:
+    """As many as one call takes, again and again."""
+    portion: list[_Go] = []
+    size = 0
+    for go in going:
+        own = go.cron.workflow_bytes + sum(map(len, go.arguments))
+        if portion and (len(portion) == MOST_LAUNCHES or size + own > MOST_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(go)
+        size += own
+    if portion:
+        yield portion

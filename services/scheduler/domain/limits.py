@@ -63,9 +63,9 @@ class Room:
         # After an error too: whether they entered may not be known, and the next look tells.
         self._entering[self._colony] -= self._count
 
-    def give_back(self) -> None:
-        """They did not enter, for they had before."""
-        self._since[self._colony] -= self._count
+    def keep(self, count: int) -> None:
+        """So many of them entered; the others had before."""
+        self._since[self._colony] += count - self._count
 
 
 class Limits:

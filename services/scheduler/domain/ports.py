@@ -24,7 +24,7 @@ from services.scheduler.domain.records import (
     Over,
     Place,
     Receipt,
-    Submission,
+    SubmitCall,
 )
 from services.scheduler.domain.states import State
 
@@ -76,9 +76,9 @@ class Lost:
 class Tables(Protocol):
     """The durable truth. Methods that change it return, as Changes, what the queue is still to be told."""
 
-    async def submit(self, submissions: Sequence[Submission], at: datetime) -> Sequence[Entered | Exception]: ...
+    async def submit(self, calls: Sequence[SubmitCall], at: datetime) -> Sequence[list[Entered] | Exception]: ...
 
-    async def request(self, colony: str, actor: str, request_id: str) -> Sequence[UUID]: ...
+    async def requests(self, colony: str, actor: str, request_ids: Sequence[str]) -> set[str]: ...
 
     async def assign(self, claims: Sequence[Claim], at: datetime) -> list[Begun]: ...
 

@@ -69,14 +69,35 @@ class Submission:
     processes: list[NewProcess]
     edges: list[Edge] = field(default_factory=list)
     workflow_id: UUID | None = None
+    # The caller chose that id, so that it may be taken.
+    has_chosen_id: bool = False
     label: str = ""
     receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitCall:
+    """Submissions of one call: all enter or none. All have its colony, actor and receipt; each has a request id of its own."""
+
+    submissions: Sequence[Submission]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one submission that nothing but its request id keeps from entering."""
+        return len(self.submissions) == 1 and not self.submissions[0].has_chosen_id
+
+    @property
+    def size(self) -> int:
+        """How many processes it has."""
+        return sum([len(one.processes) for one in self.submissions])
 
     @property
     def weight(self) -> int:
         """How many rows it is worth when it is written; large specs count for several."""
-        size = sum([len(process.spec.body) for process in self.processes]) + (len(self.receipt.body) if self.receipt else 0)
-        return len(self.processes) + len(self.edges) + size // (32 * 1024)
+        size = sum([len(process.spec.body) for one in self.submissions for process in one.processes])
+        receipt = self.submissions[0].receipt
+        size += len(receipt.body) if receipt else 0
+        return self.size + sum([len(one.edges) for one in self.submissions]) + size // (32 * 1024)
 
 
 @dataclass(frozen=True, slots=True)

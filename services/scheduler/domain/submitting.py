@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from uuid import UUID
 
 from servicekit.batching import GroupCommit
@@ -23,6 +24,7 @@ from services.scheduler.domain.records import (
     NewProcess,
     Receipt,
     Submission,
+    SubmitCall,
 )
 from services.scheduler.domain.spec import Dependency, ParentPolicy, Spec
 from services.scheduler.domain.watermark import Steps
@@ -47,6 +49,17 @@ class Request:
     receipt: Receipt | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NewWorkflow:
+    """A workflow to enter. `workflow_id`, unless None, was chosen by the caller; `field` is its nodes' path, for errors."""
+
+    request: Request
+    nodes: Sequence[Spec]
+    label: str
+    workflow_id: UUID | None = None
+    field: str = NODES_FIELD
+
+
 class Submitting:
     """Enters processes and workflows; those of concurrent calls are written together."""
 
@@ -56,9 +69,11 @@ class Submitting:
         self._steps = steps
         self._limits = limits
         self._clock = clock
-        self.group: GroupCommit[Submission, Entered] = GroupCommit(self._enter, max_weight=MAX_WEIGHT)
+        self.group: GroupCommit[SubmitCall, list[Entered]] = GroupCommit(self._enter, max_weight=MAX_WEIGHT)
         # Each alone, for seconds maybe: no other submit waits for one.
-        self.large: GroupCommit[Submission, Entered] = GroupCommit(self._enter, max_weight=MAX_WEIGHT, workers=LARGE_WRITERS)
+        self.large: GroupCommit[SubmitCall, list[Entered]] = GroupCommit(
+            self._enter, max_weight=MAX_WEIGHT, workers=LARGE_WRITERS
+        )
 
     async def processes(self, request: Request, specs: Sequence[Spec]) -> Sequence[UUID]:
         """Enters processes that wait for nothing; returns their ids. Each counts as submitted a nanosecond after the last.
@@ -72,32 +87,26 @@ class Submitting:
             NewProcess(new_id(now), spec, priority_time(spec.priority, now + order), 0, order)
             for order, spec in enumerate(specs)
         ]
-        entered = await self._submit(_submission(request, now, new))
+        (entered,) = await self._submit(SubmitCall([_submission(request, now, new)]))
         return entered.process_ids
 
-    async def workflow(self, request: Request, nodes: Sequence[Spec], label: str) -> tuple[UUID, Sequence[UUID]]:
-        """Enters a workflow; returns its id and those of its processes.
+    async def workflows(self, new: Sequence[NewWorkflow]) -> list[tuple[UUID, Sequence[UUID]]]:
+        """Enters the workflows of one call, all or none; returns of each its id and those of its processes, which count as
+        submitted as in `processes`. No two have one request id, or one chosen workflow id.
 
         Raises:
             InvalidArgument: the nodes are no directed acyclic graph.
-            AlreadyExists: the request id was used for something else.
+            AlreadyExists: a request id was used for something else, or a chosen workflow id is taken.
             ResourceExhausted: too many processes wait.
         """
-        parents = parents_of(nodes, field=NODES_FIELD)
         now = self._clock.now_ns()
-        ids = [new_id(now) for _ in nodes]
-        new = [
-            NewProcess(process_id, node, priority_time(node.priority, now + order), _awaited(node, len(mine)), order)
-            for order, (process_id, node, mine) in enumerate(zip(ids, nodes, parents, strict=True))
-        ]
-        edges = [
-            _edge(ids[parent], child, position, dependency)
-            for child, node, mine in zip(ids, nodes, parents, strict=True)
-            for position, (parent, dependency) in enumerate(zip(mine, node.dependencies, strict=True))
-        ]
-        entered = await self._submit(_submission(request, now, new, edges, new_id(now), label))
-        assert entered.workflow_id is not None
-        return entered.workflow_id, entered.process_ids
+        firsts = accumulate([len(one.nodes) for one in new], initial=0)
+        submissions = [_workflow(one, now, first) for one, first in zip(new, firsts, strict=False)]
+        answers = []
+        for entered in await self._submit(SubmitCall(submissions)):
+            assert entered.workflow_id is not None
+            answers.append((entered.workflow_id, entered.process_ids))
+        return answers
 
     @staticmethod
     def check_workflow(nodes: Sequence[Spec]) -> None:
@@ -136,49 +145,81 @@ class Submitting:
         ]
         lasts = [ids[place] for place in family.lasts] if insert else []
         submission = _submission(request, now, new, edges)
-        with await self._room(submission) as room:
+        with await self._room([submission]) as room:
             children = await self._tables.add_children(Family(parent, submission, lasts))
             if children[0] != submission.processes[0].id:
-                room.give_back()
+                room.keep(0)
         # None of them is ready: only those who follow the workflow are told.
         touched = {lives[0].workflow_id} if lives[0].workflow_id is not None else set()
         await self._aftermath.changed(request.colony, Changes(touched=touched))
         return children
 
-    async def _submit(self, submission: Submission) -> Entered:
-        with await self._room(submission) as room:
-            group = self.group if submission.weight < MAX_WEIGHT else self.large
-            entered = await group.do(submission, submission.weight)
-            if entered.process_ids[0] != submission.processes[0].id:
-                room.give_back()
-        return entered
+    async def _submit(self, call: SubmitCall) -> list[Entered]:
+        with await self._room(call.submissions) as room:
+            weight = call.weight
+            answers = await (self.group if weight < MAX_WEIGHT else self.large).do(call, weight)
+            room.keep(
+                sum(
+                    len(one.processes)
+                    for one, entered in zip(call.submissions, answers, strict=True)
+                    if entered.process_ids[0] == one.processes[0].id
+                )
+            )
+        return answers
 
-    async def _room(self, submission: Submission) -> Room:
+    async def _room(self, submissions: Sequence[Submission]) -> Room:
         """Room in the colony's queue; to be taken (`with`) at once."""
+        colony, actor = submissions[0].colony, submissions[0].actor
         try:
-            return self._limits.admit(submission.colony, len(submission.processes))
+            return self._limits.admit(colony, sum([len(one.processes) for one in submissions]))
         except ResourceExhausted:
-            # A repeated one gets its first answer, and enters nothing.
-            if not await self._tables.request(submission.colony, submission.actor, submission.request_id):
+            # What is repeated gets its first answer, and enters nothing.
+            before = await self._tables.requests(colony, actor, [one.request_id for one in submissions])
+            if not before:
                 raise
-            return self._limits.admit(submission.colony, 0)
+            return self._limits.admit(colony, sum(len(one.processes) for one in submissions if one.request_id not in before))
 
-    async def _enter(self, submissions: list[Submission]) -> Sequence[Entered | Exception]:
+    async def _enter(self, calls: list[SubmitCall]) -> Sequence[list[Entered] | Exception]:
         token = self._steps.begin()
         try:
-            outcomes = await self._tables.submit(submissions, datetime_of(self._clock.now_ns()))
+            outcomes = await self._tables.submit(calls, datetime_of(self._clock.now_ns()))
         except BaseException:
             # They may be in all the same.
-            for one in submissions:
+            for one in [one for call in calls for one in call.submissions]:
                 self._aftermath.doubt(one.colony, [process.id for process in one.processes])
             self._steps.end(token)
             raise
         changes: dict[str, Changes] = defaultdict(Changes)
-        for one, outcome in zip(submissions, outcomes, strict=True):
-            if isinstance(outcome, Entered):
-                changes[one.colony].add(outcome.changes)
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if not isinstance(outcome, Exception):
+                for one, entered in zip(call.submissions, outcome, strict=True):
+                    changes[one.colony].add(entered.changes)
         await self._aftermath.tell(changes, token)
         return outcomes
+
+
+def _workflow(new: NewWorkflow, now_ns: int, first: int) -> Submission:
+    """A workflow as it enters. `first` is the place of its first node among those of its call."""
+    parents = parents_of(new.nodes, field=new.field)
+    ids = [new_id(now_ns) for _ in new.nodes]
+    processes = [
+        NewProcess(process_id, node, priority_time(node.priority, now_ns + place), _awaited(node, len(mine)), place)
+        for place, (process_id, node, mine) in enumerate(zip(ids, new.nodes, parents, strict=True), first)
+    ]
+    edges = [
+        _edge(ids[parent], child, position, dependency)
+        for child, node, mine in zip(ids, new.nodes, parents, strict=True)
+        for position, (parent, dependency) in enumerate(zip(mine, node.dependencies, strict=True))
+    ]
+    return _submission(
+        new.request,
+        now_ns,
+        processes,
+        edges,
+        workflow_id=new.workflow_id or new_id(now_ns),
+        has_chosen_id=new.workflow_id is not None,
+        label=new.label,
+    )
 
 
 def _submission(
@@ -186,7 +227,9 @@ def _submission(
     now_ns: int,
     new: list[NewProcess],
     edges: Sequence[Edge] = (),
+    *,
     workflow_id: UUID | None = None,
+    has_chosen_id: bool = False,
     label: str = "",
 ) -> Submission:
     return Submission(
@@ -199,6 +242,7 @@ def _submission(
         processes=new,
         edges=list(edges),
         workflow_id=workflow_id,
+        has_chosen_id=has_chosen_id,
         label=label,
         receipt=request.receipt,
     )

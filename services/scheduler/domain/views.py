@@ -125,6 +125,23 @@ class WorkflowView:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputsView:
+    """What a process of a workflow returned, serialised."""
+
+    process_id: UUID
+    node_name: str
+    outputs: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """A workflow, and what its processes without children returned, in the order of their submission."""
+
+    workflow: WorkflowView
+    outputs: list[OutputsView] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessFilter:
     """Which processes to list; None lets everything through. `before` is the sequence to begin below."""
 
@@ -192,6 +209,8 @@ class Reads(Protocol):
     async def workflow(self, colony: str, workflow_id: UUID) -> WorkflowView: ...
 
     async def workflows(self, colony: str, where: WorkflowFilter) -> list[WorkflowView]: ...
+
+    async def results(self, colony: str, workflow_ids: Sequence[UUID], *, with_outputs: bool) -> dict[UUID, ResultView]: ...
 
     async def logs_after(
         self, colony: str, source: LogSource, position: Position, limit: int

@@ -10,9 +10,9 @@ from servicekit import cursors
 from servicekit.bounds import checked
 from servicekit.caller import Caller
 from services.scheduler.domain.finishing import Finishing
-from services.scheduler.domain.submitting import NODES_FIELD, Submitting
+from services.scheduler.domain.submitting import NODES_FIELD, NewWorkflow, Submitting
 from services.scheduler.domain.views import Reads
-from services.scheduler.rpc import convert
+from services.scheduler.rpc import convert, submissions
 from services.scheduler.rpc.receipts import Receipts
 from services.scheduler.rpc.specs import nodes_of
 
@@ -36,12 +36,24 @@ class WorkflowRpcs(SchedulerServiceServicer):
             self._submitting.check_workflow(nodes)
             return pb.SubmitWorkflowResponse()
         asked = convert.request_of(request, request.colony_name, request.request_id, self._receipts.current())
-        workflow_id, ids = await self._submitting.workflow(asked, nodes, request.workflow.label)
-        return pb.SubmitWorkflowResponse(workflow_id=str(workflow_id), process_ids=[str(one) for one in ids])
+        (entered,) = await self._submitting.workflows([NewWorkflow(asked, nodes, request.workflow.label)])
+        return submissions.submitted(*entered)
+
+    async def SubmitWorkflows(self, request: pb.SubmitWorkflowsRequest, context: Context) -> pb.SubmitWorkflowsResponse:
+        new = submissions.workflows_of(request, self._receipts.current())
+        entered = await self._submitting.workflows(new)
+        return pb.SubmitWorkflowsResponse(workflows=[submissions.submitted(*one) for one in entered])
 
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Context) -> pb.GetWorkflowResponse:
         view = await self._reads.workflow(request.colony_name, convert.id_of(request, "workflow_id"))
         return pb.GetWorkflowResponse(workflow=convert.workflow_of(view))
+
+    async def GetWorkflowResults(
+        self, request: pb.GetWorkflowResultsRequest, context: Context
+    ) -> pb.GetWorkflowResultsResponse:
+        ids = submissions.result_ids(request)
+        found = await self._reads.results(request.colony_name, ids, with_outputs=request.with_outputs)
+        return pb.GetWorkflowResultsResponse(results=[submissions.result_of(found[one]) for one in ids if one in found])
 
     async def ListWorkflows(self, request: pb.ListWorkflowsRequest, context: Context) -> pb.ListWorkflowsResponse:
         where = convert.workflow_filter(request)

@@ -6,10 +6,13 @@ from itertools import chain, repeat
 from typing import Any
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
+from psycopg.rows import tuple_row
+
 from servicekit.arrays import BigInts, Bytes, Ints, SmallInts, Texts, Timestamps, Uuids
 from servicekit.failures import AlreadyExists, Unavailable
-from servicekit.postgres import Database
-from services.scheduler.domain.records import Changes, Entered, NewProcess, Place, Submission
+from servicekit.postgres import LIMIT_S, Connection, Database
+from services.scheduler.domain.records import Changes, Entered, NewProcess, Place, Submission, SubmitCall
 from services.scheduler.store import receipts
 from services.scheduler.store.sql import ENTERING as SQL
 
@@ -19,14 +22,127 @@ LARGE_LIMIT_S = 150.0
 LARGE_TIMEOUT = "SET LOCAL statement_timeout = '120s'"
 
 
-async def enter(database: Database, submissions: Sequence[Submission], at: datetime) -> list[Entered | Exception]:
-    """Enters submissions, each whole; of one whose request id was used before, gives what that gave when it came first."""
-    # Of two with one request id, the second finds what the first has left.
+# What tells that the id which was chosen for a workflow is taken.
+WORKFLOW_KEY = "workflow_pkey"
+
+
+class _Overtaken(Exception):
+    """Somebody else has entered one of the submissions, or a workflow of one of the ids, since these were looked at."""
+
+
+async def enter(database: Database, calls: Sequence[SubmitCall], at: datetime) -> list[list[Entered] | Exception]:
+    """Enters calls, each whole; of a submission whose request id was used before, gives what that gave when it came first."""
+    if all(call.is_plain for call in calls):
+        outcomes = await _enter_each(database, [call.submissions[0] for call in calls], at)
+        return [outcome if isinstance(outcome, Exception) else [outcome] for outcome in outcomes]
+    answers: dict[int, list[Entered] | Exception] = {}
+    waiting = dict(enumerate(calls))
+    while waiting:
+        # Of two that share something, the second finds what the first has left.
+        turn = _apart(waiting)
+        answers.update(await _enter_calls(database, turn, at))
+        # What somebody else has overtaken is looked at again: whoever did so has committed, so this comes to an end.
+        waiting = {place: call for place, call in waiting.items() if place not in answers}
+    return [answers[place] for place in range(len(calls))]
+
+
+def _apart(calls: Mapping[int, SubmitCall]) -> dict[int, SubmitCall]:
+    """The first of the calls, and those that share neither request ids nor chosen workflow ids with one before."""
+    taken: set[object] = set()
+    apart = {}
+    for place, call in calls.items():
+        mine: set[object] = {_key(one) for one in call.submissions}
+        mine |= {one.workflow_id for one in call.submissions if one.has_chosen_id}
+        if taken.isdisjoint(mine):
+            apart[place] = call
+        taken |= mine
+    return apart
+
+
+async def _enter_calls(
+    database: Database, calls: Mapping[int, SubmitCall], at: datetime
+) -> dict[int, list[Entered] | Exception]:
+    """Enters calls that share nothing; none, if somebody else was faster with anything of them. Those that are refused have
+    their answers in any case.
+    """
+    known = await _known(database, [one for call in calls.values() for one in call.submissions])
+    refused = {place: refusal for place, call in calls.items() if (refusal := _refusal(call, known)) is not None}
+    good = {place: call for place, call in calls.items() if place not in refused}
+    new = [one for call in good.values() for one in call.submissions if known[_key(one)]["digest"] is None]
+    try:
+        sequences = await _write_all(database, new, at) if new else {}
+    except _Overtaken:
+        return {**refused}
+    answers = {
+        place: [
+            _entered(one, sequences) if (row := known[_key(one)])["digest"] is None else _before(row)
+            for one in call.submissions
+        ]
+        for place, call in good.items()
+    }
+    return {**refused, **answers}
+
+
+async def _known(database: Database, submissions: Sequence[Submission]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """What their request ids gave when they came first (a `digest`, if they did), and whether chosen workflow ids are taken."""
+    parameters = {
+        "colonies": Texts([one.colony for one in submissions]),
+        "actors": Texts([one.actor for one in submissions]),
+        "request_ids": Texts([one.request_id for one in submissions]),
+        "workflow_ids": Uuids([one.workflow_id if one.has_chosen_id else None for one in submissions]),
+    }
+    rows = await database.statement(SQL["read_known"], parameters)
+    return {_key(one): row for one, row in zip(submissions, rows, strict=True)}
+
+
+def _refusal(call: SubmitCall, known: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> Exception | None:
+    """Why a call cannot enter, if so."""
+    for one in call.submissions:
+        row = known[_key(one)]
+        if row["digest"] is None:
+            if row["is_taken"]:
+                msg = f"workflow_id {one.workflow_id} is taken"
+                return AlreadyExists(msg, reason="WORKFLOW_ID_TAKEN", metadata={"workflow_id": str(one.workflow_id)})
+        elif isinstance(again := answer_again(one, row), Exception):
+            return again
+    return None
+
+
+async def _write_all(database: Database, submissions: Sequence[Submission], at: datetime) -> dict[UUID, int]:
+    """As `_write`, all or none.
+
+    Raises:
+        _Overtaken: not all were new, or a chosen workflow id is taken.
+    """
+    parameters = {**parameters_of(submissions), "at": at}
+    is_large = _is_large(submissions)
+
+    async def work(connection: Connection) -> dict[UUID, int]:
+        if is_large:
+            await connection.execute(LARGE_TIMEOUT)
+        async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+            await cursor.execute(SQL["enter"], parameters)
+            sequences: dict[UUID, int] = dict(await cursor.fetchall())
+        if not all(_is_in(one, sequences) for one in submissions):
+            raise _Overtaken
+        return sequences
+
+    try:
+        return await database.run(work, limit_s=LARGE_LIMIT_S if is_large else LIMIT_S)
+    except UniqueViolation as error:
+        if error.diag.constraint_name != WORKFLOW_KEY:
+            raise
+        raise _Overtaken from error
+
+
+async def _enter_each(database: Database, submissions: Sequence[Submission], at: datetime) -> list[Entered | Exception]:
+    """Enters submissions, each on its own."""
+    # As above.
     firsts = {_key(one): one for one in reversed(submissions)}
     sequences = await _write(database, [one for one in submissions if firsts[_key(one)] is one], at)
     return [
         _entered(one, sequences)
-        if firsts[_key(one)] is one and any(process.id in sequences for process in one.processes)
+        if firsts[_key(one)] is one and _is_in(one, sequences)
         else await _entered_before(database, one)
         for one in submissions
     ]
@@ -35,7 +151,7 @@ async def enter(database: Database, submissions: Sequence[Submission], at: datet
 async def _write(database: Database, submissions: Sequence[Submission], at: datetime) -> dict[UUID, int]:
     """Enters what is new; returns the sequences of those processes that are ready."""
     parameters = {**parameters_of(submissions), "at": at}
-    if sum(len(one.processes) for one in submissions) <= LARGE:
+    if not _is_large(submissions):
         rows = await database.tuples(SQL["enter"], parameters)
         return {row[0]: row[1] for row in rows}
     async with database.transaction(limit_s=LARGE_LIMIT_S) as connection:
@@ -57,8 +173,21 @@ def answer_again(submission: Submission, row: Mapping[str, Any]) -> Entered | Ex
     """What a request id gave when it came first, or the refusal if it was for something else."""
     if bytes(row["digest"]) != submission.digest:
         msg = f"request_id {submission.request_id} was used for another submit"
-        return AlreadyExists(msg, reason="REQUEST_ID_REUSED")
+        return AlreadyExists(msg, reason="REQUEST_ID_REUSED", metadata={"request_id": submission.request_id})
+    return _before(row)
+
+
+def _before(row: Mapping[str, Any]) -> Entered:
     return Entered(row["workflow_id"], row["process_ids"], Changes())
+
+
+def _is_large(submissions: Sequence[Submission]) -> bool:
+    return sum([len(one.processes) for one in submissions]) > LARGE
+
+
+def _is_in(submission: Submission, sequences: Mapping[UUID, int]) -> bool:
+    """Whether it was entered: some of its processes are ready at once."""
+    return any(process.id in sequences for process in submission.processes)
 
 
 def columns_of(processes: Sequence[NewProcess]) -> dict[str, Any]:
@@ -117,6 +246,8 @@ def parameters_of(submissions: Sequence[Submission]) -> dict[str, Any]:
     """All that `enter` takes but the time."""
     numbered = list(enumerate(submissions, 1))
     edges = [edge for one in submissions for edge in one.edges]
+    # One for all submissions of a call.
+    calls = {(one.colony, one.receipt.digest): one.receipt for one in submissions if one.receipt is not None}
     return {
         "colonies": Texts([one.colony for one in submissions]),
         "actors": Texts([one.actor for one in submissions]),
@@ -127,7 +258,9 @@ def parameters_of(submissions: Sequence[Submission]) -> dict[str, Any]:
         "initiators": Texts([one.account.identity for one in submissions]),
         "initiator_names": Texts([one.account.name for one in submissions]),
         "times": Timestamps([one.at for one in submissions]),
-        **receipts.columns_of([one.receipt for one in submissions]),
+        "submit_receipts": Bytes([receipts.digest_of(one.receipt) for one in submissions]),
+        "receipt_colonies": Texts([colony for colony, _ in calls]),
+        **receipts.columns_of(list(calls.values())),
         "requests": Ints(list(chain.from_iterable(repeat(number, len(one.processes)) for number, one in numbered))),
         **columns_of([process for one in submissions for process in one.processes]),
         "edge_requests": Ints(list(chain.from_iterable(repeat(number, len(one.edges)) for number, one in numbered))),

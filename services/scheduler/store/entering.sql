@@ -8,11 +8,9 @@ WITH asked AS (
   FROM unnest(
     %(colonies)s::text[], %(actors)s::text[], %(request_ids)s::text[], %(digests)s::bytea[], %(workflow_ids)s::uuid[],
     %(workflow_labels)s::text[], %(initiators)s::text[], %(initiator_names)s::text[], %(times)s::timestamptz[],
-    %(receipts)s::bytea[], %(methods)s::text[], %(public_keys)s::bytea[], %(signed_ms)s::bigint[], %(nonces)s::bytea[],
-    %(signatures)s::bytea[], %(bodies)s::bytea[]
+    %(submit_receipts)s::bytea[]
   ) WITH ORDINALITY AS a (
-    colony, actor, request_id, digest, workflow_id, workflow_label, initiator, initiator_name, at, receipt, method, public_key,
-    signed_ms, nonce, signature, body, number
+    colony, actor, request_id, digest, workflow_id, workflow_label, initiator, initiator_name, at, receipt, number
   )
 ), given AS (
   SELECT *
@@ -45,11 +43,19 @@ WITH asked AS (
   JOIN taken USING (colony, actor, request_id)
 ), kept AS (
   INSERT INTO receipt (colony, digest, method, public_key, time_ms, nonce, signature, body, uses)
-  SELECT
-    a.colony, a.receipt, a.method, a.public_key, a.signed_ms, a.nonce, a.signature, a.body, cardinality(m.ids)
-  FROM accepted AS a
-  JOIN mine AS m ON m.request = a.number
-  WHERE a.receipt IS NOT NULL
+  SELECT c.colony, c.receipt, c.method, c.public_key, c.signed_ms, c.nonce, c.signature, c.body, u.uses
+  FROM unnest(
+    %(receipt_colonies)s::text[], %(receipts)s::bytea[], %(methods)s::text[], %(public_keys)s::bytea[], %(signed_ms)s::bigint[],
+    %(nonces)s::bytea[], %(signatures)s::bytea[], %(bodies)s::bytea[]
+  ) AS c (colony, receipt, method, public_key, signed_ms, nonce, signature, body)
+  -- Submissions of one call have one receipt.
+  JOIN (
+    SELECT a.colony, a.receipt, sum(cardinality(m.ids)) AS uses
+    FROM accepted AS a
+    JOIN mine AS m ON m.request = a.number
+    WHERE a.receipt IS NOT NULL
+    GROUP BY a.colony, a.receipt
+  ) AS u USING (colony, receipt)
   -- As in keep_receipt.
   ON CONFLICT (colony, digest) DO UPDATE SET uses = receipt.uses + excluded.uses
 ), entered AS (
@@ -81,6 +87,8 @@ WITH asked AS (
   FROM accepted AS a
   JOIN mine AS m ON m.request = a.number
   WHERE a.workflow_id IS NOT NULL
+  -- As above: an id may have been chosen for two.
+  ORDER BY a.workflow_id
 ), drawn AS (
   INSERT INTO edge (child_id, position, parent_id, selector, k, n)
   SELECT e.child_id, e.position, e.parent_id, e.selector, e.k, e.n
@@ -108,6 +116,25 @@ WITH asked AS (
 SELECT id, sequence
 FROM entered
 WHERE pending_parents = 0;
+
+-- name: read_known
+-- Of submits about to enter, in their order: what their request ids gave when they came first, and whether there is a workflow
+-- of the id that was chosen for theirs, or what is left of one.
+SELECT
+  s.digest, s.workflow_id, s.process_ids,
+  EXISTS (SELECT FROM workflow AS w WHERE w.id = a.workflow_id)
+  OR EXISTS (SELECT FROM departing AS d WHERE d.workflow_id = a.workflow_id) AS is_taken
+FROM unnest(%(colonies)s::text[], %(actors)s::text[], %(request_ids)s::text[], %(workflow_ids)s::uuid[]) WITH ORDINALITY AS a (
+  colony, actor, request_id, workflow_id, number
+)
+LEFT JOIN submission AS s USING (colony, actor, request_id)
+ORDER BY a.number;
+
+-- name: committed_requests
+-- Which of a caller's request ids were used.
+SELECT request_id
+FROM submission
+WHERE colony = %(colony)s AND actor = %(actor)s AND request_id = ANY(%(request_ids)s::text[]);
 
 -- name: read_request
 -- What a request id gave when it came first.

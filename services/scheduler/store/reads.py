@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from servicekit.arrays import Bytes
+from servicekit.arrays import Bytes, Uuids
 from servicekit.failures import ResourceExhausted
 from servicekit.postgres import Connection, Database
 from services.scheduler.domain.endings import superseded
@@ -17,9 +17,11 @@ from services.scheduler.domain.views import (
     EventView,
     LogSource,
     LogView,
+    OutputsView,
     Position,
     ProcessFilter,
     ProcessView,
+    ResultView,
     Target,
     TransitionView,
     WorkflowFilter,
@@ -31,6 +33,7 @@ from services.scheduler.store.sql import ASSIGNING, ENDING, WRITES, no_process, 
 from services.scheduler.store.sql import READS as SQL
 
 MAX_ATTRIBUTES = 1_000
+MAX_RESULTS_BYTES = 16 * 1024 * 1024
 MAX_PAGE_BYTES = 2 * 1024 * 1024
 LAST_ID = 2**63 - 1
 
@@ -132,6 +135,27 @@ class Reads:
         }
         rows = await self._database.statement(SQL["list_workflows"], parameters)
         return [_workflow_of(row) for row in rows]
+
+    async def results(self, colony: str, workflow_ids: Sequence[UUID], *, with_outputs: bool) -> dict[UUID, ResultView]:
+        """What became of workflows; those that are not in this colony are left out.
+
+        Raises:
+            ResourceExhausted: the outputs are too much for one answer.
+        """
+        parameters = {"colony": colony, "ids": Uuids(workflow_ids), "limit": MAX_RESULTS_BYTES}
+        if not with_outputs:
+            rows = await self._database.statement(SQL["get_workflows"], parameters)
+            return {row["id"]: ResultView(_workflow_of(row)) for row in rows}
+        rows = await self._database.statement(SQL["get_outputs"], parameters)
+        if rows[0]["too_large"]:
+            msg = f"the outputs are more than {MAX_RESULTS_BYTES} bytes; ask for fewer workflows"
+            raise ResourceExhausted(msg, reason="OUTPUTS_TOO_LARGE", retry_delay_s=0)
+        found: dict[UUID, ResultView] = {}
+        for row in rows:
+            if row["id"] is not None:
+                result = found.setdefault(row["id"], ResultView(_workflow_of(row)))
+                result.outputs.append(OutputsView(row["process_id"], row["node_name"], row["outputs"]))
+        return found
 
     async def watched(self, colony: str, target: Target) -> tuple[bool, bool]:
         """Whether it exists, and whether any of it is still open."""

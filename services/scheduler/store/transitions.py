@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from servicekit.arrays import Uuids
+from servicekit.arrays import Texts, Uuids
 from servicekit.failures import FailedPrecondition
 from servicekit.postgres import Connection, Database
 from services.scheduler.domain.endings import CloseCall
@@ -20,7 +20,7 @@ from services.scheduler.domain.records import (
     Live,
     Over,
     Receipt,
-    Submission,
+    SubmitCall,
 )
 from services.scheduler.domain.states import State
 from services.scheduler.store import assigning, children, closing, entering, workflows
@@ -37,17 +37,16 @@ class Transitions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def submit(self, submissions: Sequence[Submission], at: datetime) -> Sequence[Entered | Exception]:
-        """Enters submissions, each whole; of one whose request id was used before, gives what that gave when it came first, or
-        AlreadyExists if it was for something else.
+    async def submit(self, calls: Sequence[SubmitCall], at: datetime) -> Sequence[list[Entered] | Exception]:
+        """Enters calls, each whole; of a submission whose request id was used before, gives what that gave when it came first.
+        AlreadyExists if a request id was for something else, or an id that was chosen for a workflow is taken.
         """
-        return await entering.enter(self._database, submissions, at)
+        return await entering.enter(self._database, calls, at)
 
-    async def request(self, colony: str, actor: str, request_id: str) -> Sequence[UUID]:
-        """The processes that a request id gave; none if it was never committed."""
-        parameters = {"colony": colony, "actor": actor, "request_id": request_id}
-        rows = await self._database.statement(ENTERING["read_request"], parameters)
-        return rows[0]["process_ids"] if rows else ()
+    async def requests(self, colony: str, actor: str, request_ids: Sequence[str]) -> set[str]:
+        """Those of the request ids that have been committed."""
+        parameters = {"colony": colony, "actor": actor, "request_ids": Texts(request_ids)}
+        return {row[0] for row in await self._database.tuples(ENTERING["committed_requests"], parameters)}
 
     async def assign(self, claims: Sequence[Claim], at: datetime) -> list[Begun]:
         """Begins attempts of those processes that are still ready, that nobody is at, and that go into one answer."""

@@ -9,8 +9,8 @@ import pytest
 from colonies.cron.v1 import cron_service_pb2 as pb
 from colonies.scheduler.v1.spec_pb2 import Conditions, FunctionSpec, Value, WorkflowSpec
 from servicekit.failures import InvalidArgument
-from services.cron.domain.cron import Cron
-from services.cron.domain.schedule import Expression, Interval
+from services.cron.domain.cron import Cron, Policy, State
+from services.cron.domain.schedule import Expression, Interval, Schedule
 from services.cron.rpc import convert
 
 WORKFLOW = WorkflowSpec(
@@ -38,14 +38,15 @@ def refused_fields(request: pb.AddCronRequest) -> list[str]:
 def test_a_good_request() -> None:
     new = convert.new_cron(add_request())
     assert new.name == "nightly"
-    assert new.schedule == Expression("@daily")
+    assert new.schedule == Schedule(Expression("@daily"))
+    assert new.policy == Policy()
     assert WorkflowSpec.FromString(new.workflow) == WORKFLOW
 
 
 @pytest.mark.parametrize("milliseconds", [1_000, TEN_YEARS_MS])
 def test_the_ends_of_the_range_of_intervals_are_in_it(milliseconds: int) -> None:
     new = convert.new_cron(add_request(schedule=pb.Schedule(interval_ms=milliseconds)))
-    assert new.schedule == Interval(milliseconds)
+    assert new.schedule == Schedule(Interval(milliseconds))
 
 
 @pytest.mark.parametrize("milliseconds", [0, -1, 999, TEN_YEARS_MS + 1, -(2**63), 2**63 - 1])
@@ -116,12 +117,16 @@ def a_cron() -> Cron:
         cron_id=UUID("123e4567-e89b-12d3-a456-426614174000"),
         colony="dev",
         name="nightly",
-        schedule=Interval(90_000),
+        schedule=Schedule(Interval(90_000)),
+        policy=Policy(),
         workflow=WORKFLOW.SerializeToString(),
+        workflow_bytes=WORKFLOW.ByteSize(),
         initiator="ab" * 32,
         initiator_name="alice",
         created=datetime(2026, 3, 1, 12, 0, 0, 5_000, tzinfo=UTC),
+        since=datetime(2026, 3, 1, 12, 0, 0, 5_000, tzinfo=UTC),
         next_fire=datetime(2026, 3, 1, 12, 1, 30, 5_000, tzinfo=UTC),
+        next_due=datetime(2026, 3, 1, 12, 1, 30, 5_000, tzinfo=UTC),
     )
 
 
@@ -137,7 +142,9 @@ def test_a_message_has_everything() -> None:
 
 
 def test_a_stopped_cron_has_no_next_fire_time() -> None:
-    stopped = replace(a_cron(), next_fire=None, last_fire=a_cron().created, last_error="stopped")
+    stopped = replace(
+        a_cron(), state=State.ENDED, next_fire=None, next_due=None, last_fire=a_cron().created, last_error="stopped"
+    )
     message = convert.cron_message(stopped)
     assert not message.HasField("next_fire_time")
     assert message.last_fire_time.ToDatetime(UTC) == a_cron().created

@@ -1645,7 +1645,7 @@ class GetWorkflowResultsRequest(_message.Message):
     """Whether outputs are wanted, too: then of at most 100 workflows."""
     @_builtins.property
     def workflow_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 1 000 UUIDs."""
+        """1 to 1 000 UUIDs, each once."""
 
     def __init__(
         self,
@@ -1768,7 +1768,7 @@ class CancelWorkflowRequest(_message.Message):
     workflow_id: _builtins.str
     """A UUID."""
     on_behalf_of: _builtins.str
-    """As in SubmitProcessesRequest: the workflow must be this member's."""
+    """As in SubmitProcessesRequest: the workflow must be this member's, also if it is the colony's owner."""
     def __init__(
         self,
         *,

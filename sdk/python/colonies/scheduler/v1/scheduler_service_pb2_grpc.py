@@ -256,8 +256,10 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SubmitWorkflows(self, request, context):
-        """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new. Promises
-        and errors as for SubmitWorkflow; fields are named from `submissions[i]` on.
+        """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new, or by
+        SubmitWorkflow. Promises and errors as for SubmitWorkflow; fields are named from `submissions[i]` on, and the error's metadata
+        names the `request_id` that was used for something else. Further
+        * ALREADY_EXISTS (WORKFLOW_ID_TAKEN): there is a workflow of the `workflow_id` that the metadata names, by another request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -491,7 +493,8 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelWorkflow(self, request, context):
-        """Cancels every process of a workflow that is not in a final state.
+        """Cancels every process of a workflow that is not in a final state. If there is none, for the workflow has ended or was
+        cancelled before, nothing is changed.
 
         Errors:
         * NOT_FOUND: no such workflow in this colony.

@@ -60,8 +60,10 @@ class SchedulerServiceStub:
       * INVALID_ARGUMENT: a node name twice, a dependency on an unknown node, or a cycle; the nodes are named.
     """
     SubmitWorkflows: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitWorkflowsRequest, _scheduler_service_pb2.SubmitWorkflowsResponse]
-    """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new. Promises
-    and errors as for SubmitWorkflow; fields are named from `submissions[i]` on.
+    """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new, or by
+    SubmitWorkflow. Promises and errors as for SubmitWorkflow; fields are named from `submissions[i]` on, and the error's metadata
+    names the `request_id` that was used for something else. Further
+      * ALREADY_EXISTS (WORKFLOW_ID_TAKEN): there is a workflow of the `workflow_id` that the metadata names, by another request.
     """
     AssignProcesses: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.AssignProcessesRequest, _scheduler_service_pb2.AssignProcessesResponse]
     """Leases the most urgent ready processes to the caller, an approved executor.
@@ -205,7 +207,8 @@ class SchedulerServiceStub:
       * NOT_FOUND: no such workflow in this colony.
     """
     CancelWorkflow: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.CancelWorkflowRequest, _scheduler_service_pb2.CancelWorkflowResponse]
-    """Cancels every process of a workflow that is not in a final state.
+    """Cancels every process of a workflow that is not in a final state. If there is none, for the workflow has ended or was
+    cancelled before, nothing is changed.
 
     Errors:
       * NOT_FOUND: no such workflow in this colony.
@@ -299,8 +302,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
       * INVALID_ARGUMENT: a node name twice, a dependency on an unknown node, or a cycle; the nodes are named.
     """
     SubmitWorkflows: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.SubmitWorkflowsRequest, _scheduler_service_pb2.SubmitWorkflowsResponse]  # type: ignore[assignment]
-    """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new. Promises
-    and errors as for SubmitWorkflow; fields are named from `submissions[i]` on.
+    """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new, or by
+    SubmitWorkflow. Promises and errors as for SubmitWorkflow; fields are named from `submissions[i]` on, and the error's metadata
+    names the `request_id` that was used for something else. Further
+      * ALREADY_EXISTS (WORKFLOW_ID_TAKEN): there is a workflow of the `workflow_id` that the metadata names, by another request.
     """
     AssignProcesses: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.AssignProcessesRequest, _scheduler_service_pb2.AssignProcessesResponse]  # type: ignore[assignment]
     """Leases the most urgent ready processes to the caller, an approved executor.
@@ -444,7 +449,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
       * NOT_FOUND: no such workflow in this colony.
     """
     CancelWorkflow: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.CancelWorkflowRequest, _scheduler_service_pb2.CancelWorkflowResponse]  # type: ignore[assignment]
-    """Cancels every process of a workflow that is not in a final state.
+    """Cancels every process of a workflow that is not in a final state. If there is none, for the workflow has ended or was
+    cancelled before, nothing is changed.
 
     Errors:
       * NOT_FOUND: no such workflow in this colony.
@@ -553,8 +559,10 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_service_pb2.SubmitWorkflowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_service_pb2.SubmitWorkflowsResponse, _abc.Awaitable[_scheduler_service_pb2.SubmitWorkflowsResponse]]:
-        """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new. Promises
-        and errors as for SubmitWorkflow; fields are named from `submissions[i]` on.
+        """Enters several workflows, all or none; each has its own `request_id`, and may be repeated beside others that are new, or by
+        SubmitWorkflow. Promises and errors as for SubmitWorkflow; fields are named from `submissions[i]` on, and the error's metadata
+        names the `request_id` that was used for something else. Further
+          * ALREADY_EXISTS (WORKFLOW_ID_TAKEN): there is a workflow of the `workflow_id` that the metadata names, by another request.
         """
 
     @_abc_1.abstractmethod
@@ -830,7 +838,8 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_service_pb2.CancelWorkflowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_service_pb2.CancelWorkflowResponse, _abc.Awaitable[_scheduler_service_pb2.CancelWorkflowResponse]]:
-        """Cancels every process of a workflow that is not in a final state.
+        """Cancels every process of a workflow that is not in a final state. If there is none, for the workflow has ended or was
+        cancelled before, nothing is changed.
 
         Errors:
           * NOT_FOUND: no such workflow in this colony.

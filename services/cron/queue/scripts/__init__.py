@@ -1,0 +1,1 @@
+"""One Lua file for each step."""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -49,6 +49,7 @@ EXECUTORS = {
 }
 CONCURRENCY = 16
 REPLICAS = {"a": "scheduler", "b": "scheduler-2"}
+SCHEDULERS: Mapping[str, int] = {"scheduler": len(REPLICAS)}
 
 
 class ExecutorProcess:
@@ -91,8 +92,10 @@ class ExecutorProcess:
 class Rig:
     """All of it. Opened by `rig()`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, types: Mapping[str, str], replicas: Mapping[str, int]) -> None:
         self.root = root
+        self._types = types
+        self._replicas = replicas
         self.postgres = Postgres(root / "postgres")
         self.valkey = Valkey(root / "valkey")
         self.executors: dict[str, ExecutorProcess] = {}
@@ -141,10 +144,10 @@ class Rig:
             self.keepers[name].begin()
         for name in self.keepers:
             await until(lambda name=name: _now(self.keepers[name].ever_healthy), f"{name} is up")
-        for replica in REPLICAS:
+        for replica in list(REPLICAS)[: self._replicas.get("scheduler", 1)]:
             self.ways[f"{replica}-postgres"] = Proxy(lambda: _port(self.postgres))
             self.ways[f"{replica}-valkey"] = Proxy(lambda: _port(self.valkey))
-        for name in (*EXECUTORS, "client"):
+        for name in (*self._types, "client"):
             self.ways[name] = Proxy(lambda: self._port)
         for way in self.ways.values():
             await way.start()
@@ -160,13 +163,14 @@ class Rig:
                 "COLONIES_REDIS_URL": _through(self.valkey.url(), self.ways[f"{replica}-valkey"]),
             }
             for replica, service in REPLICAS.items()
+            if f"{replica}-postgres" in self.ways
         }
         settings = StackSettings(
             data_dir=self.data_dir,
             port=self._port,
             postgres_url=self.postgres.url(),
             redis_url=self.valkey.url(),
-            replicas={"scheduler": len(REPLICAS)},
+            replicas=self._replicas,
             service_command=(sys.executable, "-P", "-m", "tests.fault.service", "{name}"),
         )
         # Inherited by the supervisor, and from it by the services.
@@ -180,7 +184,7 @@ class Rig:
 
     async def _start_executors(self) -> None:
         identities = {}
-        for name, types in EXECUTORS.items():
+        for name, types in self._types.items():
             key_file = self.root / f"{name}.key"
             identities[name] = PrivateKey.load_or_create(key_file).identity
             arguments = [name, types, str(key_file), str(CONCURRENCY), str(self.effects)]
@@ -196,9 +200,10 @@ class Rig:
                 await until(registered, f"{name} registers")
                 await owner.approve_executor(identity)
 
-    def client(self, key: str = "user") -> AsyncClient:
-        """A client at the front door."""
-        return AsyncClient("127.0.0.1", self._port, COLONY, PrivateKey.load(self.key_file(key)), self.cluster_id)
+    def client(self, key: str | PrivateKey = "user") -> AsyncClient:
+        """A client at the front door, with a key of the stack or one of its own."""
+        found = key if isinstance(key, PrivateKey) else PrivateKey.load(self.key_file(key))
+        return AsyncClient("127.0.0.1", self._port, COLONY, found, self.cluster_id)
 
     def start_submitter(self, plan: Path) -> subprocess.Popen[bytes]:
         """The submitting client as a process of its own."""
@@ -263,12 +268,17 @@ def _through(url: str, way: Proxy) -> str:
 
 
 @asynccontextmanager
-async def rig() -> AsyncIterator[Rig]:
-    """A running rig; all of it is gone afterwards. With FAULT_KEEP set its directory stays, to be looked at."""
+async def rig(*, executors: Mapping[str, str] = EXECUTORS, replicas: Mapping[str, int] = SCHEDULERS) -> AsyncIterator[Rig]:
+    """A running rig; all of it is gone afterwards. With FAULT_KEEP set its directory stays, to be looked at.
+
+    Args:
+        executors: names, and the types of each.
+        replicas: of the services that have not just one.
+    """
     root = Path(tempfile.mkdtemp(prefix="colonies-fault-"))
     # The embedded servers run as an ordinary user, who must be able to pass.
     root.chmod(0o711)
-    made = Rig(root)
+    made = Rig(root, executors, replicas)
     async with AsyncExitStack() as stack:
         if not os.environ.get("FAULT_KEEP"):
             stack.callback(shutil.rmtree, root, ignore_errors=True)

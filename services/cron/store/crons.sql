@@ -115,7 +115,9 @@ RETURNING due_at;
 WITH gone AS (
     UPDATE cron
     SET pending = NULL,
-        retry_at = NULL
+        retry_at = NULL,
+        last_fire_at = fire.due_at,
+        last_error = %(error)s
     FROM fire
     WHERE cron.id = %(id)s
         AND fire.id = cron.pending

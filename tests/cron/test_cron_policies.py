@@ -139,6 +139,23 @@ async def test_two_replicas_that_come_back_together_make_up_for_it_once(
     assert set(one.scheduler.asked.values()) <= {1}
 
 
+async def test_what_is_to_be_made_up_for_is_not_left_out_because_that_takes_long(replica: Replica) -> None:
+    policy = Policy(missed=Missed.ALL, missed_at_most=5)
+    cron = await replica.added(cron_at(replica.clock, policy=policy))
+    replica.clock.advance(seconds=TEN_MINUTES)
+    for _ in range(5):
+        await replica.fires.work([cron.cron_id])
+        # Three more moments pass.
+        replica.clock.advance(seconds=30)
+    record = await replica.record(cron)
+    assert [fire.due for fire in record if fire.outcome is Outcome.SUBMITTED] == [
+        later(cron, seconds=second) for second in (560, 570, 580, 590, 600)
+    ]
+    assert [fire.moments for fire in record if fire.outcome is Outcome.MISSED] == [55]
+    await replica.fire_due()
+    all_accounted_for(replica, await replica.record(cron), moments_of(cron, replica.now()))
+
+
 async def test_what_is_less_late_than_the_policy_says_is_not_missed(replica: Replica, new_replica: NewReplica) -> None:
     patient = Policy(missed=Missed.SKIP, missed_after_ms=120_000)
     crons = [

@@ -28,7 +28,17 @@ NAMED = {
     "executor": ("GetExecutor:name", "RegisterExecutor:name", "executor_name", "executor_names"),
     "function": ("Function.name", "RemoveFunction:name"),
     "location": ("Location.name", "GetLocation:name", "RemoveLocation:name", "location_name"),
-    "cron": ("AddCron:name", "GetCron:name", "RunCron:name", "RemoveCron:name"),
+    "cron": (
+        "AddCron:name",
+        "UpdateCron:name",
+        "GetCron:name",
+        "ListFires:name",
+        "PreviewSchedule:name",
+        "RunCron:name",
+        "PauseCron:name",
+        "ResumeCron:name",
+        "RemoveCron:name",
+    ),
     "node": ("node_name",),
 }
 _numbers = itertools.count(1)

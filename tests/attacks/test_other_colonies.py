@@ -27,7 +27,7 @@ NAMING = {
 WORDS = {
     "colony_name", "colony", "request_id", "method", "node_name", "func_name", "label", "labels", "channels", "executor_type", "executor_types",
     "key", "value", "values", "message", "errors", "media_type", "description", "type", "enum_values", "expression", "cpu", "memory",
-    "storage", "on_behalf_of", "cursor",
+    "storage", "on_behalf_of", "cursor", "time_zone",
 }  # fmt: skip
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Times, places in queues and the like may differ between two calls.

@@ -117,7 +117,8 @@ async def test_one_that_is_not_the_callers_makes_a_whole_batch_fail(cluster: Clu
 async def test_these_are_all_methods_that_go_by_the_initiator() -> None:
     rules = Policy.load().rules
     assert {path.rpartition("/")[2] for path, rule in rules.items() if rule.initiators} == {
-        "CancelProcess", "RemoveProcess", "CancelWorkflow", "RetryWorkflow", "RemoveWorkflow", "RunCron", "RemoveCron", "RemoveExecutor",
+        "CancelProcess", "RemoveProcess", "CancelWorkflow", "RetryWorkflow", "RemoveWorkflow", "RemoveExecutor", "UpdateCron",
+        "RunCron", "PauseCron", "ResumeCron", "RemoveCron",
     }  # fmt: skip
 
 
@@ -138,7 +139,10 @@ async def test_plain_members_end_and_remove_nothing_of_anothers(cluster: Cluster
             scheduler.CancelWorkflow(pb.CancelWorkflowRequest(**workflow)),
             scheduler.RetryWorkflow(pb.RetryWorkflowRequest(**workflow)),
             scheduler.RemoveWorkflow(pb.RemoveWorkflowRequest(**workflow)),
+            crons.UpdateCron(cron_pb.UpdateCronRequest(**cron, schedule=cron_pb.Schedule(interval_ms=1_000))),
             crons.RunCron(cron_pb.RunCronRequest(**cron, request_id="run")),
+            crons.PauseCron(cron_pb.PauseCronRequest(**cron)),
+            crons.ResumeCron(cron_pb.ResumeCronRequest(**cron)),
             crons.RemoveCron(cron_pb.RemoveCronRequest(**cron)),
             cluster.stub(RegistryServiceStub, key).RemoveExecutor(registry_pb.RemoveExecutorRequest(**identity)),
         ):

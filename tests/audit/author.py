@@ -75,6 +75,7 @@ class Author:
         self.seed = seed
         self.now_us = BEGIN_US
         self.server_owner, self.scheduler, self.cron = (key_of(name) for name in ("server owner", "scheduler", "cron"))
+        self.cron_service = Member("cron", "service", self.cron)
         self.owner = Member("owner", "colony_owner", key_of("owner"))
         self.calls: dict[str, Record] = {}
         self.memberships: list[Record] = []
@@ -205,11 +206,12 @@ class Author:
         ]
 
     def _enter(
-        self, call: str, specs: Sequence[spec.FunctionSpec], workflow: str, account: Member, actor: str
+        self, call: str, specs: Sequence[spec.FunctionSpec], workflow: str, account: Member, actor: str, *, first: int = 0
     ) -> list[Process]:
+        """Enters specs whose places in their call begin with `first`."""
         submitted_us = self.tick()
         entered = []
-        for place, one in enumerate(specs):
+        for place, one in enumerate(specs, first):
             record: Record = {
                 "record": "process",
                 "id": self.new_id(),
@@ -244,6 +246,35 @@ class Author:
         request = scheduler.SubmitWorkflowRequest(colony_name=COLONY, request_id=self.new_id(), workflow=workflow)
         call = self.call(by.key, SCHEDULER + "SubmitWorkflow", request)
         return self._enter(call, specs, self.new_id(), by, by.identity)
+
+    def submit_workflows(
+        self,
+        by: Member,
+        counts: Sequence[int],
+        *,
+        on_behalf_of: Member | None = None,
+        chosen: Sequence[str] = (),
+        request_ids: Sequence[str] = (),
+    ) -> list[list[Process]]:
+        """Several workflows by one call, with so many processes each; under ids that were chosen for them, if any."""
+        specs = [self._specs(count, 3) for count in counts]
+        behalf = on_behalf_of.identity if on_behalf_of else ""
+        submissions = [
+            scheduler.WorkflowSubmission(
+                request_id=request_ids[nth] if request_ids else self.new_id(),
+                workflow=spec.WorkflowSpec(nodes=mine),
+                workflow_id=chosen[nth] if chosen else "",
+            )
+            for nth, mine in enumerate(specs)
+        ]
+        request = scheduler.SubmitWorkflowsRequest(colony_name=COLONY, submissions=submissions, on_behalf_of=behalf)
+        call = self.call(by.key, SCHEDULER + "SubmitWorkflows", request)
+        account, flows, first = on_behalf_of or by, [], 0
+        for nth, mine in enumerate(specs):
+            workflow = chosen[nth] if chosen else self.new_id()
+            flows.append(self._enter(call, mine, workflow, account, by.identity, first=first))
+            first += len(mine)
+        return flows
 
     def add_children(self, parent: Process, count: int = 1) -> list[Process]:
         """The running attempt of a process adds to its workflow."""
@@ -324,10 +355,14 @@ class Author:
                 output_call=output_call,
             )
 
-    def cancel(self, by: Member, processes: Sequence[Process], *, workflow: bool) -> None:
+    def cancel(self, by: Member, processes: Sequence[Process], *, workflow: bool, on_behalf_of: Member | None = None) -> None:
         """Cancels a process, or a workflow with all that is open in it."""
         if workflow:
-            request: Message = scheduler.CancelWorkflowRequest(colony_name=COLONY, workflow_id=processes[0].workflow)
+            request: Message = scheduler.CancelWorkflowRequest(
+                colony_name=COLONY,
+                workflow_id=processes[0].workflow,
+                on_behalf_of=on_behalf_of.identity if on_behalf_of else "",
+            )
             call = self.call(by.key, SCHEDULER + "CancelWorkflow", request)
         else:
             request = scheduler.CancelProcessRequest(colony_name=COLONY, process_id=processes[0].id)

@@ -73,7 +73,27 @@ def batch(author: Author) -> list[Process]:
     return processes
 
 
-STORIES = (plain, bumpy, failed, cancelled, growing, batch)
+def recurring(author: Author) -> list[Process]:
+    """The cron service submits several workflows for a member, under ids of its choice; it cancels the last."""
+    chosen = [author.new_id() for _ in range(3)]
+    flows = author.submit_workflows(author.cron_service, [1, 3, 2], on_behalf_of=author.user, chosen=chosen)
+    for process in [*flows[0], *flows[1]]:
+        author.assign(process)
+        author.close([process])
+    author.cancel(author.cron_service, flows[2], workflow=True, on_behalf_of=author.user)
+    return [process for flow in flows for process in flow]
+
+
+def several(author: Author) -> list[Process]:
+    """A member submits several workflows by one call."""
+    flows = author.submit_workflows(author.owner, [2, 1])
+    for flow in reversed(flows):
+        author.assign(flow[0])
+        author.close(flow[:1])
+    return [process for flow in flows for process in flow]
+
+
+STORIES = (plain, bumpy, failed, cancelled, growing, batch, recurring, several)
 
 
 def told(workflows: int, seed: str = "") -> Author:

@@ -28,7 +28,7 @@ from tests.audit.author import (
     chained,
     key_of,
 )
-from tests.audit.stories import STORIES, batch, bumpy, cancelled, failed, growing, plain
+from tests.audit.stories import STORIES, batch, bumpy, cancelled, failed, growing, plain, recurring, several
 
 Forge = Callable[[list[Record]], Any]
 
@@ -59,8 +59,8 @@ def changed(reason: str, /, **values: Any) -> Forge:
     return lambda records: event(records, reason).update(values)
 
 
-def process(records: list[Record]) -> Record:
-    return next(record for record in records if record["record"] == "process")
+def process(records: list[Record], nth: int = 0) -> Record:
+    return [record for record in records if record["record"] == "process"][nth]
 
 
 def dropped(reason: str) -> Forge:
@@ -134,7 +134,41 @@ FORGERIES: Sequence[tuple[Callable[[Author], Any], Forge, Kind, str]] = (
     (plain, changed("SUBMITTED", actor=OTHER), Kind.CALL, "its actor is"),
     (plain, changed("SUBMITTED", at_us=1_699_999_000_000_000), Kind.TRANSITION, "another time than the process's submit"),
     (growing, changed("ASSIGNED", actor=key_of("ann").identity), Kind.CALL, "its attempt was not its signer's"),
+    (
+        recurring,
+        lambda records: process(records, 1).update(workflow_id=process(records)["workflow_id"]),
+        Kind.CALL,
+        "chose the id",
+    ),
+    (
+        several,
+        lambda records: process(records, 1).update(workflow_id=process(records, 2)["workflow_id"]),
+        Kind.CALL,
+        "another process of the same workflow of its call",
+    ),
+    (
+        several,
+        lambda records: process(records, 2).update(workflow_id=process(records)["workflow_id"]),
+        Kind.CALL,
+        "or as another one of its call",
+    ),
+    (several, lambda records: process(records, 2).update(place=3), Kind.CALL, "there is no number 3"),
+    (several, lambda records: process(records, 2).update(place=1), Kind.CALL, "submitted as another process already"),
+    (several, lambda records: process(records, 2).update(workflow_id=""), Kind.CALL, "it is in no workflow"),
+    (
+        recurring,
+        lambda records: process(records).update(initiator=key_of("owner").identity, initiator_name="owner"),
+        Kind.CALL,
+        "not of its initiator",
+    ),
     # Who cancelled, and who took up again
+    (recurring, changed("CANCELLED", actor=key_of("ann").identity), Kind.CALL, "the cron service is known as"),
+    (
+        recurring,
+        lambda records: event(records, "CANCELLED", 1).update(call=event(records, "SUBMITTED")["call"]),
+        Kind.CALL,
+        "is said to have cancelled",
+    ),
     (cancelled, changed("CANCELLED", actor=key_of("exec-1").identity), Kind.CALL, "neither the initiator nor"),
     (cancelled, changed("CANCELLED", actor=key_of("ann").identity), Kind.CALL, "is signed for"),
     (failed, changed("RETRY_REQUESTED", actor=OTHER), Kind.CALL, "neither the initiator nor"),
@@ -318,6 +352,63 @@ def test_a_member_submits_for_nobody_else() -> None:
     author = Author()
     author.submit(author.owner, on_behalf_of=author.user)
     expect(checked(author, author.records()), Kind.CALL, "no cron service that is trusted")
+
+
+def test_a_member_cancels_for_nobody_else() -> None:
+    author = Author()
+    nodes = author.submit_workflow(author.user)
+    author.cancel(author.owner, nodes, workflow=True, on_behalf_of=author.user)
+    expect(checked(author, author.records()), Kind.CALL, "no cron service that is trusted")
+
+
+def test_the_cron_service_cancels_only_what_is_its_members() -> None:
+    """Also for the owner, who may cancel everything; and for nobody without a member."""
+    author = Author()
+    author.cancel(author.cron_service, author.submit_workflow(author.user), workflow=True, on_behalf_of=author.owner)
+    expect(checked(author, author.records()), Kind.CALL, "not of its initiator")
+    author = Author()
+    author.cancel(author.cron_service, author.submit_workflow(author.user), workflow=True)
+    expect(checked(author, author.records()), Kind.CALL, "neither the initiator nor the colony's owner")
+
+
+def test_the_cron_service_cancels_for_nobody_who_is_gone() -> None:
+    author = Author()
+    nodes = author.submit_workflow(author.user)
+    author.remove_user(author.user)
+    author.now_us += 600 * 1_000_000
+    author.cancel(author.cron_service, nodes, workflow=True, on_behalf_of=author.user)
+    expect(checked(author, author.records()), Kind.MEMBERSHIP, "")
+
+
+def test_a_member_chooses_no_workflow_ids() -> None:
+    author = Author()
+    author.submit_workflows(author.user, [1, 1], chosen=["", author.new_id()])
+    expect(checked(author, author.records()), Kind.CALL, "chose an id for a workflow, on nobody's behalf")
+
+
+DAY_US = 24 * 3_600 * 1_000_000
+
+
+@pytest.mark.parametrize("later_us", [0, DAY_US])
+def test_what_is_repeated_enters_nothing_for_a_day(later_us: int) -> None:
+    """Signed anew by a client that got no answer, in other company."""
+    author = Author()
+    author.submit_workflows(author.user, [1, 1], request_ids=["r0", "r1"])
+    author.now_us += later_us
+    author.submit_workflows(author.user, [1, 1], request_ids=["r2", "r0"])
+    author.submit_workflows(author.owner, [1], request_ids=["r1"])
+    report = checked(author, author.records())
+    if later_us:
+        assert report.intact(strict=True), report.findings
+    else:
+        expect(report, Kind.CALL, "its request id had entered something else already")
+        assert len(report.findings) == 1
+
+
+def test_one_call_enters_a_request_id_once() -> None:
+    author = Author()
+    author.submit_workflows(author.user, [1, 1], request_ids=["r", "r"])
+    expect(checked(author, author.records()), Kind.CALL, "its request id had entered something else already")
 
 
 def test_processes_from_before_receipts_are_not_audited() -> None:

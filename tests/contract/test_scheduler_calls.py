@@ -13,8 +13,10 @@ import psycopg
 import pytest
 
 from servicekit.failures import AlreadyExists, Unavailable
+from servicekit.postgres import Database
 from services.scheduler.domain.records import Entered, Submission, SubmitCall
 from services.scheduler.domain.submitting import NewWorkflow, Request, Submitting
+from services.scheduler.store import entering
 from tests.harness.calls import eventually
 
 from .scheduler_records import ALICE, COLONY, START, World, at, receipt, spec, submission, success
@@ -252,6 +254,28 @@ async def test_one_of_a_call_that_cannot_be_written_keeps_out_the_others_and_nob
     assert set(await works.claim()) == good
     assert await request_ids(works.world) == {f"{caller}-{n}" for caller in (0, 1, 3) for n in range(5)}
     await works.settle()
+
+
+@pytest.mark.parametrize("workflows", [1, 2])
+async def test_what_is_large_is_planned_for_what_it_is(database_url: str, workflows: int) -> None:
+    """A connection that has entered many small ones has a plan for these: it would go over all processes for each of them."""
+    database = Database(database_url, "scheduler", connections=1)
+    await database.open()
+    plans = (
+        "SELECT generic_plans, custom_plans FROM pg_prepared_statements"
+        " WHERE statement LIKE '%%INSERT INTO submission%%' ORDER BY generic_plans DESC LIMIT 1"
+    )
+    try:
+        world = World(database, database_url)
+        for _ in range(20):
+            await world.enter(spec("a"))
+        ((few, custom),) = await database.tuples(plans)
+        assert few > 0
+        nodes = [spec(f"n{n}") for n in range(entering.LARGE // workflows + 1)]
+        await entered(world, call_of([submission(*nodes, workflow=True) for _ in range(workflows)]))
+        assert await database.tuples(plans) == [(few, custom + 1)]
+    finally:
+        await database.close()
 
 
 async def test_a_large_call_enters_whole(world: World) -> None:

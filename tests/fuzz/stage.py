@@ -188,6 +188,8 @@ class Stage:
         for role in (Role.EXECUTOR, Role.COLONY_OWNER, Role.USER):
             if role in rule.roles:
                 return self._place.keys[role]
+        if rule.initiators:
+            return self._place.keys["user"]
         if Role.SERVICE in rule.roles:
             return self.cluster.keys.service("registry")
         assert rule.services or Role.ANYONE in rule.roles

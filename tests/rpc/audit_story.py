@@ -3,23 +3,28 @@
 import asyncio
 import itertools
 import random
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
+from colonies.scheduler.v1 import spec_pb2
 from tests.harness.cluster import COLONY
 
 from .scheduler_colony import Acme, ref_of, spec, value
 
 # Calls at a time.
 CONCURRENT = 16
+# Workflows that are submitted by one call.
+TOGETHER = 7
 AT_MOST = 100
 CLOSES = 40
 
 
 class Story:
-    """Diamonds of four, run by two workers who succeed, fail, try again, set outputs and add children, as chance has it; some
-    workflows are cancelled and some are taken up again.
+    """Diamonds of four, submitted one by one and several at a time, by the user and by the cron service for the user; run by two
+    workers who succeed, fail, try again, set outputs and add children, as chance has it; some workflows are cancelled, some of
+    them by the cron service, and some are taken up again.
     """
 
     def __init__(self, acme: Acme, seed: int) -> None:
@@ -31,28 +36,56 @@ class Story:
     async def live(self, workflows: int) -> None:
         """Submits so many workflows and runs them to their ends."""
         gate = asyncio.Semaphore(CONCURRENT)
+        cron, alice = self.acme.by(self.acme.keys.service("cron")), self.acme.keys.user.identity
 
-        async def submit() -> None:
+        async def submit(nth: int, many: int) -> None:
             async with gate:
-                workflow_id, _ = await self.acme.submit_workflow(
-                    spec("a", max_retries=2),
-                    spec("b", "a", max_retries=1),
-                    spec("c", "a"),
-                    spec("d", "b", "c", priority=self._chance.randrange(-1, 2)),
-                )
-                self.workflow_ids.append(workflow_id)
+                if nth % 3 == 0:
+                    for _ in range(many):
+                        workflow_id, _ = await self.acme.submit_workflow(*self._diamond())
+                        self.workflow_ids.append(workflow_id)
+                elif nth % 3 == 1:
+                    await self._submit(self.acme.user, many)
+                else:
+                    await self._submit(cron, many, alice)
 
-        await asyncio.gather(*(submit() for _ in range(workflows)))
+        sizes = [min(TOGETHER, workflows - done) for done in range(0, workflows, TOGETHER)]
+        await asyncio.gather(*(submit(nth, many) for nth, many in enumerate(sizes)))
         await self._run()
         cancelled = self._chance.sample(self.workflow_ids, workflows // 20)
         again = self._chance.sample(self.workflow_ids, workflows // 10)
-        await self._each(cancelled, self.acme.user.CancelWorkflow, pb.CancelWorkflowRequest)
+        await self._each(cancelled[1::2], self.acme.user.CancelWorkflow, pb.CancelWorkflowRequest)
+        await self._each(cancelled[::2], cron.CancelWorkflow, pb.CancelWorkflowRequest, on_behalf_of=alice)
         await self._each(again, self.acme.user.RetryWorkflow, pb.RetryWorkflowRequest)
         await self._run(fails=0.0)
 
-    async def _each(self, ids: Sequence[str], method: Any, request: type[Any]) -> None:
+    def _diamond(self) -> list[Any]:
+        return [
+            spec("a", max_retries=2),
+            spec("b", "a", max_retries=1),
+            spec("c", "a"),
+            spec("d", "b", "c", priority=self._chance.randrange(-1, 2)),
+        ]
+
+    async def _submit(self, stub: Any, many: int, on_behalf_of: str = "") -> None:
+        """Several by one call, which is repeated with one more that is new; for a member under ids that were chosen."""
+        submissions = [
+            pb.WorkflowSubmission(
+                request_id=str(uuid.uuid4()),
+                workflow=spec_pb2.WorkflowSpec(nodes=self._diamond()),
+                workflow_id=str(uuid.uuid4()) if on_behalf_of else "",
+            )
+            for _ in range(many)
+        ]
+        for part in (submissions[1:], submissions):
+            if part:
+                request = pb.SubmitWorkflowsRequest(colony_name=COLONY, submissions=part, on_behalf_of=on_behalf_of)
+                answer = await stub.SubmitWorkflows(request)
+        self.workflow_ids += [workflow.workflow_id for workflow in answer.workflows]
+
+    async def _each(self, ids: Sequence[str], method: Any, request: type[Any], **fields: str) -> None:
         for one in ids:
-            await method(request(colony_name=COLONY, workflow_id=one))
+            await method(request(colony_name=COLONY, workflow_id=one, **fields))
 
     async def _run(self, fails: float = 0.15) -> None:
         """Until nothing is ready any more."""

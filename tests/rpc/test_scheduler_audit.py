@@ -4,6 +4,7 @@ import io
 import itertools
 import os
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,11 +19,12 @@ from colonies.audit.trust import Trust
 from colonies.audit.verify import verify
 from colonies.scheduler.v1 import audit_pb2 as pb
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
+from colonies.scheduler.v1 import spec_pb2
 from servicekit.clock import ManualClock
 from services.scheduler.domain import auditing
 from services.scheduler.store import audit as store
 from tests.audit.edits import random_edit
-from tests.harness.calls import first, refusal
+from tests.harness.calls import eventually, first, refusal
 from tests.harness.cluster import COLONY, Cluster
 from tests.harness.keys import key_of
 
@@ -48,8 +50,9 @@ async def exported(stub: Any, **fields: Any) -> bytes:
 
 
 def checked(acme: Acme, data: bytes, *, max_findings: int = 20) -> Report:
-    sealers, owners = (frozenset({key.identity}) for key in (acme.keys.service("scheduler"), acme.keys.owner))
-    return verify(io.BytesIO(data), Trust(sealers, owners), max_findings=max_findings)
+    keys = (acme.keys.service("scheduler"), acme.keys.owner, acme.keys.service("cron"))
+    sealers, owners, crons = (frozenset({key.identity}) for key in keys)
+    return verify(io.BytesIO(data), Trust(sealers, owners, crons=crons), max_findings=max_findings)
 
 
 async def refused(acme: Acme, stub: Any = None, **fields: Any) -> Any:
@@ -184,6 +187,38 @@ async def test_a_ledger_that_an_older_scheduler_wrote_to_is_not_audited(acme: Ac
     assert report.intact(), report.findings
     assert not report.intact(strict=True)
     assert (report.counts["processes"], report.counts["processes not audited"]) == (2, 1)
+
+
+async def test_several_workflows_of_one_call_prove_themselves_whatever_is_removed(acme: Acme) -> None:
+    """Each has its place in the call, which is kept as long as one of them is."""
+    cron, alice = acme.by(acme.keys.service("cron")), acme.keys.user.identity
+    nodes = [[spec("a"), spec("b", "a")], [spec("a", priority=2)], [spec("a"), spec("b"), spec("c", "b")]]
+    submissions = [
+        scheduler_pb.WorkflowSubmission(
+            request_id=f"r{nth}", workflow_id=str(uuid.uuid4()), workflow=spec_pb2.WorkflowSpec(nodes=mine)
+        )
+        for nth, mine in enumerate(nodes)
+    ]
+    request = scheduler_pb.SubmitWorkflowsRequest(colony_name=COLONY, submissions=submissions, on_behalf_of=alice)
+    await cron.SubmitWorkflows(request)
+    for one in submissions:
+        named = {"colony_name": COLONY, "workflow_id": one.workflow_id}
+        left = 6 - sum(len(mine) for mine in nodes[: int(one.request_id[1:])])
+        data = await exported(acme.user)
+        report = checked(acme, data)
+        assert report.intact(strict=True), report.findings
+        assert report.counts["processes"] == left
+        assert data.count(b"SubmitWorkflows") == 1
+        await cron.CancelWorkflow(scheduler_pb.CancelWorkflowRequest(**named, on_behalf_of=alice))
+        assert checked(acme, await exported(acme.user)).intact(strict=True)
+        await acme.user.RemoveWorkflow(scheduler_pb.RemoveWorkflowRequest(**named))
+
+        async def gone(workflow_id: str = one.workflow_id) -> bool:
+            request = scheduler_pb.ListProcessesRequest(colony_name=COLONY, workflow_id=workflow_id)
+            return not (await acme.user.ListProcesses(request)).processes
+
+        await eventually(gone)
+    assert b"SubmitWorkflows" not in await exported(acme.user)
 
 
 async def test_what_is_removed_is_gone_and_the_rest_still_proves_itself(acme: Acme) -> None:

@@ -16,10 +16,10 @@ from services.scheduler.domain.records import Changes, Entered, NewProcess, Plac
 from services.scheduler.store import receipts
 from services.scheduler.store.sql import ENTERING as SQL
 
-# A workflow of a hundred thousand takes longer than statements usually may.
-LARGE = 10_000
+# A workflow of a hundred thousand takes longer than statements usually may; and a plan that was made for few goes over all of
+# them for each.
+LARGE = 2_000
 LARGE_LIMIT_S = 150.0
-LARGE_TIMEOUT = "SET LOCAL statement_timeout = '120s'"
 
 
 # What tells that the id which was chosen for a workflow is taken.
@@ -119,7 +119,7 @@ async def _write_all(database: Database, submissions: Sequence[Submission], at: 
 
     async def work(connection: Connection) -> dict[UUID, int]:
         if is_large:
-            await connection.execute(LARGE_TIMEOUT)
+            await connection.execute(SQL["expect_many"])
         async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
             await cursor.execute(SQL["enter"], parameters)
             sequences: dict[UUID, int] = dict(await cursor.fetchall())
@@ -155,7 +155,7 @@ async def _write(database: Database, submissions: Sequence[Submission], at: date
         rows = await database.tuples(SQL["enter"], parameters)
         return {row[0]: row[1] for row in rows}
     async with database.transaction(limit_s=LARGE_LIMIT_S) as connection:
-        await connection.execute(LARGE_TIMEOUT)
+        await connection.execute(SQL["expect_many"])
         cursor = await connection.execute(SQL["enter"], parameters)
         return {row["id"]: row["sequence"] for row in await cursor.fetchall()}
 

@@ -117,6 +117,10 @@ SELECT id, sequence
 FROM entered
 WHERE pending_parents = 0;
 
+-- name: expect_many
+-- For the rest of the transaction: a statement may take long, and is planned for what it is given.
+SELECT set_config('statement_timeout', '120s', true), set_config('plan_cache_mode', 'force_custom_plan', true);
+
 -- name: read_known
 -- Of submits about to enter, in their order: what their request ids gave when they came first, and whether there is a workflow
 -- of the id that was chosen for theirs, or what is left of one.

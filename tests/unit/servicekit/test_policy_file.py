@@ -41,7 +41,8 @@ def test_only_probes_are_public(policy: Policy) -> None:
 def test_only_submits_and_what_they_need_are_safe_to_repeat(policy: Policy) -> None:
     service = "/colonies.scheduler.v1.SchedulerService"
     resolve = "/colonies.auth.v1.AuthService/ResolveMember"
-    assert policy.replay_safe == {f"{service}/SubmitProcesses", f"{service}/SubmitWorkflow", resolve}
+    submits = {f"{service}/{method}" for method in ("SubmitProcesses", "SubmitWorkflow", "SubmitWorkflows")}
+    assert policy.replay_safe == {*submits, resolve}
 
 
 def read_from(text: str, monkeypatch: pytest.MonkeyPatch) -> None:

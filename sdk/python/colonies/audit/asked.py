@@ -16,6 +16,8 @@ from colonies.audit.standing import SLACK_US, Member, too_far
 _STEP_NS = -86_400 * 1_000_000_000
 _SUBMITTERS = frozenset({"colony_owner", "user", "executor"})
 _EXECUTORS = frozenset({"executor"})
+# Less than a day, after which a request id may count as new: by some replica's clock.
+_REQUEST_IDS_HOLD_US = 23 * 3_600 * 1_000_000
 
 Found = Callable[[Kind, str], None]
 AskedT = TypeVar("AskedT", Submit, Closes, Output, Cancel, Retry)
@@ -47,11 +49,11 @@ class Growth:
 
 @dataclass(slots=True)
 class _Account:
-    """On whose account a workflow is, and the call that entered it; empty while that was not read."""
+    """On whose account a workflow is, and which workflow of which call it was; None while that was not read."""
 
     initiator: str
     name: str
-    entered: str
+    entered: tuple[str, int] | None
 
 
 class Asking:
@@ -63,6 +65,8 @@ class Asking:
         self._members = members
         self._calls = calls
         self._workflows: dict[str, _Account] = {}
+        # By signer and request id: what entered under it last, and when.
+        self._requests: dict[tuple[str, str], tuple[tuple[str, int], int]] = {}
         # When the events came about that calls about several processes asked for.
         self._came_us: dict[str, int] = {}
         # What the cron service is known by; its key may change.
@@ -92,21 +96,22 @@ class Asking:
 
     def _check_workflow(self, process: Record, call: Call, submit: Submit, found: Found) -> None:
         workflow = process["workflow_id"]
-        if bool(workflow) is not (submit.whole_workflow or submit.parent is not None):
+        if bool(workflow) is not (bool(submit.firsts) or submit.parent is not None):
             found(Kind.CALL, f"it is in {'a' if workflow else 'no'} workflow, and {call.method} asked for something else")
             return
-        if submit.workflow is None:
-            submit.workflow = workflow
-        elif submit.workflow != workflow:
-            found(Kind.CALL, "another process of the same call is in another workflow")
+        part = submit.part_of(process["place"])
+        if submit.workflows.setdefault(part, workflow) != workflow:
+            found(Kind.CALL, "another process of the same workflow of its call is in another workflow")
         if not workflow:
             return
-        entered = call.digest if submit.whole_workflow else ""
+        if submit.chosen and submit.chosen[part] not in {"", workflow}:
+            found(Kind.CALL, f"its call chose the id {submit.chosen[part]} for its workflow")
+        entered = (call.digest, part) if submit.firsts else None
         account = self._workflows.setdefault(workflow, _Account(process["initiator"], process["initiator_name"], entered))
         if (account.initiator, account.name) != (process["initiator"], process["initiator_name"]):
             found(Kind.CALL, f"its workflow is on the account of {account.name} ({account.initiator})")
         if entered and account.entered and account.entered != entered:
-            found(Kind.CALL, "its workflow was submitted by another call")
+            found(Kind.CALL, "its workflow was submitted by another call, or as another one of its call")
         account.entered = account.entered or entered
 
     def check_event(self, life: Life, event: Record, found: Found) -> None:
@@ -170,6 +175,7 @@ class Asking:
         if call is None or not isinstance(call.asked, Submit):
             return  # said of the process
         submit = call.asked
+        self._check_request_id(process, call, submit, event, found)
         if submit.parent is not None:
             self._check_signer(call, event, event["actor"], _EXECUTORS, found)
             if not self._members.had_name(process["initiator"], process["initiator_name"]):
@@ -181,17 +187,28 @@ class Asking:
         initiator = self._members.known(process["initiator"], call.at_us)
         self._check_member(initiator, call.at_us, _SUBMITTERS, found, process["initiator_name"])
         if submit.on_behalf_of:
-            self._check_on_behalf(call, event, found)
-            if submit.on_behalf_of != process["initiator"]:
-                found(Kind.CALL, f"it was submitted on behalf of {submit.on_behalf_of}, not of its initiator")
+            self._check_on_behalf(call, submit.on_behalf_of, process, event, found)
             return
+        if any(submit.chosen):
+            found(Kind.CALL, f"the {call.method} call chose an id for a workflow, on nobody's behalf")
         self._check_signer(call, event, process["initiator"], _SUBMITTERS, found)
         self._check_actor(event, process["initiator"], found)
 
-    def _check_on_behalf(self, call: Call, event: Record, found: Found) -> None:
-        """Checks that the cron service submitted it, by whatever key it had then, and always as the same."""
+    def _check_request_id(self, process: Record, call: Call, submit: Submit, event: Record, found: Found) -> None:
+        """Checks that nothing else was entered under the request id: whoever repeats it gets the first answer."""
+        part = submit.part_of(process["place"])
+        key, entered = (event["actor"], submit.request_ids[part]), (call.digest, part)
+        before, at_us = self._requests.get(key, (entered, 0))
+        if before != entered and abs(process["submitted_us"] - at_us) < _REQUEST_IDS_HOLD_US:
+            found(Kind.CALL, "its request id had entered something else already")
+        self._requests[key] = (entered, process["submitted_us"])
+
+    def _check_on_behalf(self, call: Call, member: str, process: Record, event: Record, found: Found) -> None:
+        """Checks that the cron service asked for it, for its initiator, by whatever key it had then, and always as the same."""
+        if member != process["initiator"]:
+            found(Kind.CALL, f"the {call.method} call is on behalf of {member}, not of its initiator")
         if call.signer not in self._crons:
-            found(Kind.CALL, f"{call.signer}, who submitted it on behalf of a member, is no cron service that is trusted")
+            found(Kind.CALL, f"{call.signer}, who asked for it on behalf of a member, is no cron service that is trusted")
         self._cron = self._cron or event["actor"]
         if event["actor"] != self._cron or self._members.is_known(event["actor"]):
             found(Kind.CALL, f"its actor is {event['actor']}, and the cron service is known as {self._cron}")
@@ -231,7 +248,12 @@ class Asking:
         workflow = life.process["workflow_id"]
         if asked.process != event["process"] and not (workflow and asked.workflow == workflow):
             found(Kind.CALL, "its call names neither its process nor its workflow")
-        self._check_controller(life, call, event, found)
+        if asked.on_behalf_of:
+            member = self._members.known(asked.on_behalf_of, call.at_us)
+            self._check_member(member, call.at_us, _SUBMITTERS, found)
+            self._check_on_behalf(call, asked.on_behalf_of, life.process, event, found)
+        else:
+            self._check_controller(life, call, event, found)
         self._check_together(call, event, SLACK_US, found)
 
     def _retry_requested(self, life: Life, event: Record, found: Found) -> None:

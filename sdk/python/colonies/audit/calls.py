@@ -5,7 +5,8 @@ Of a call's body only that is kept, for a file may hold very many, and large one
 
 import base64
 from array import array
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,16 +39,24 @@ class Submit:
 
     colony: str
     on_behalf_of: str
-    # It entered a workflow.
-    whole_workflow: bool
+    # Of each workflow that it entered the place of its first spec; what it entered else is no workflow of its own.
+    firsts: "array[int]"
+    # Of each, the id that was chosen for it, or nothing.
+    chosen: Sequence[str]
+    # Of each; or of the call, if there is none.
+    request_ids: Sequence[str]
     # It added to the workflow of this attempt.
     parent: Attempt | None
     # Of each spec.
     priorities: "array[int]"
     max_retries: "array[int]"
-    # Places of the specs whose processes were seen, and the workflow that those belong to.
+    # Places of the specs whose processes were seen, and the workflows that they belong to.
     seen: set[int] = field(default_factory=set)
-    workflow: str | None = None
+    workflows: dict[int, str] = field(default_factory=dict)
+
+    def part_of(self, place: int) -> int:
+        """Which of its workflows the spec at a place belongs to; 0 where there is none."""
+        return max(0, bisect_right(self.firsts, place) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,7 @@ class Cancel:
     colony: str
     process: str
     workflow: str
+    on_behalf_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +147,35 @@ def _decoded(text: str) -> bytes | None:
     return data if base64.b64encode(data).decode("ascii") == text else None
 
 
-def _submit(request: Any, specs: Any, *, whole_workflow: bool = False, parent: Attempt | None = None) -> Submit:
+def _submit(request: Any, specs: Any, *, parent: Attempt | None = None) -> Submit:
     return Submit(
         request.colony_name,
         getattr(request, "on_behalf_of", ""),
-        whole_workflow,
+        array("i"),
+        (),
+        (request.request_id,),
         parent,
         array("i", [spec.priority for spec in specs]),
         array("i", [spec.max_retries for spec in specs]),
     )
+
+
+def _submit_workflows(request: Any, submissions: Sequence[Any], chosen: Sequence[str]) -> Submit:
+    submit = Submit(
+        request.colony_name,
+        request.on_behalf_of,
+        array("i"),
+        chosen,
+        [one.request_id for one in submissions],
+        None,
+        array("i"),
+        array("i"),
+    )
+    for one in submissions:
+        submit.firsts.append(len(submit.priorities))
+        submit.priorities.extend(spec.priority for spec in one.workflow.nodes)
+        submit.max_retries.extend(spec.max_retries for spec in one.workflow.nodes)
+    return submit
 
 
 def _attempt(ref: scheduler.AttemptRef) -> Attempt:
@@ -169,7 +199,11 @@ def _submitted(request: scheduler.SubmitProcessesRequest) -> Submit:
 def _submitted_workflow(request: scheduler.SubmitWorkflowRequest) -> Asked:
     if request.validate_only:
         return Check(request.colony_name)
-    return _submit(request, request.workflow.nodes, whole_workflow=True)
+    return _submit_workflows(request, [request], [""])
+
+
+def _submitted_workflows(request: scheduler.SubmitWorkflowsRequest) -> Submit:
+    return _submit_workflows(request, request.submissions, [one.workflow_id.lower() for one in request.submissions])
 
 
 def _children(request: scheduler.AddChildrenRequest) -> Submit:
@@ -189,7 +223,7 @@ def _cancel(request: scheduler.CancelProcessRequest) -> Cancel:
 
 
 def _cancel_workflow(request: scheduler.CancelWorkflowRequest) -> Cancel:
-    return Cancel(request.colony_name, "", request.workflow_id.lower())
+    return Cancel(request.colony_name, "", request.workflow_id.lower(), request.on_behalf_of)
 
 
 def _retry(request: scheduler.RetryWorkflowRequest) -> Retry:
@@ -200,6 +234,7 @@ def _retry(request: scheduler.RetryWorkflowRequest) -> Retry:
 _METHODS: Mapping[str, tuple[type[Message], Callable[[Any], Asked]]] = {
     _SCHEDULER + "SubmitProcesses": (scheduler.SubmitProcessesRequest, _submitted),
     _SCHEDULER + "SubmitWorkflow": (scheduler.SubmitWorkflowRequest, _submitted_workflow),
+    _SCHEDULER + "SubmitWorkflows": (scheduler.SubmitWorkflowsRequest, _submitted_workflows),
     _SCHEDULER + "AddChildren": (scheduler.AddChildrenRequest, _children),
     _SCHEDULER + "CloseProcesses": (scheduler.CloseProcessesRequest, _closes),
     _SCHEDULER + "SetOutput": (scheduler.SetOutputRequest, _output),

@@ -13,7 +13,7 @@ class Trust:
         sealers: the scheduler's, which seal files.
         owners: the colony owner's: the one it entered with, or a later one.
         server_owners: the server owner's, who adds colonies and removes them.
-        crons: the cron service's, which may submit on behalf of members.
+        crons: the cron service's, which may submit and cancel on behalf of members.
     """
 
     sealers: frozenset[str]

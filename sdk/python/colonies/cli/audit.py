@@ -63,7 +63,8 @@ Cron = Annotated[
     typer.Option(
         "--cron",
         metavar="IDENTITY",
-        help="The cron service's identity, which may submit on behalf of members. May be repeated. Default: the local stack's.",
+        help="The cron service's identity, which may submit and cancel on behalf of members. May be repeated. "
+        "Default: the local stack's.",
         show_default=False,
     ),
 ]

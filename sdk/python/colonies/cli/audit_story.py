@@ -19,6 +19,9 @@ from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 _SUBMITS: Mapping[str, Any] = {
     "SubmitProcesses": lambda body: scheduler.SubmitProcessesRequest.FromString(body).specs,
     "SubmitWorkflow": lambda body: scheduler.SubmitWorkflowRequest.FromString(body).workflow.nodes,
+    "SubmitWorkflows": lambda body: [
+        node for one in scheduler.SubmitWorkflowsRequest.FromString(body).submissions for node in one.workflow.nodes
+    ],
     "AddChildren": lambda body: scheduler.AddChildrenRequest.FromString(body).nodes,
 }
 

@@ -15,7 +15,7 @@ from services.cron.domain.due import HORIZON
 from services.cron.domain.ids import derived_id
 from services.cron.domain.ports import ON_BEHALF_REVOKED
 from services.cron.domain.schedule import Interval, Schedule
-from services.cron.domain.settling import LONGEST_RETRY_S, MOST_TRIES
+from services.cron.domain.settling import LONGEST_AWAY_S, MOST_TRIES
 from tests.cron.fakes import cron_at, failing, later
 from tests.cron.replica import LEASE_S, Replica
 
@@ -211,7 +211,7 @@ async def test_with_the_scheduler_away_the_same_moment_is_tried_later_and_later(
         (looked,) = await replica.fire_store.upcoming(replica.now() + timedelta(days=1), after=None, limit=10)
         waits.append((looked[1] - replica.now()).total_seconds())
         replica.clock.advance(seconds=waits[-1])
-    assert waits == [min(LONGEST_RETRY_S, 0.5 * 2**n) for n in range(13)]
+    assert waits == [min(LONGEST_AWAY_S, 0.5 * 2**n) for n in range(13)]
     replica.scheduler.refusal = None
     await replica.fire_due()
     first, *rest = await replica.record(cron)
@@ -219,7 +219,7 @@ async def test_with_the_scheduler_away_the_same_moment_is_tried_later_and_later(
     # What passed meanwhile was missed: one fire for all of it.
     (once,) = rest
     assert (once.outcome, once.due) == (Outcome.SUBMITTED, later(cron, seconds=20))
-    assert once.moments > 10
+    assert once.moments > 3
 
 
 async def test_a_scheduler_over_its_limit_is_asked_again_and_given_up(replica: Replica) -> None:

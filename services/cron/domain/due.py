@@ -103,6 +103,7 @@ class DueLoop:
         self._workers = workers
         self._batch = batch
         self._woken = asyncio.Event()
+        self._timers_away = False
         # A dict for its order.
         self._urgent: dict[UUID, None] = {}
 
@@ -123,7 +124,7 @@ class DueLoop:
             await self._timers.set(soon)
         except Unavailable as error:
             # They are loaded from the rows when Redis is back.
-            self._log.info("cannot tell the timers", error=error.message)
+            self._note_timers(error)
         self.wake()
 
     async def run(self) -> None:
@@ -192,22 +193,31 @@ class DueLoop:
         try:
             await self._timers.set(near)
         except Unavailable as error:
-            self._log.info("cannot tell the timers", error=error.message)
+            self._note_timers(error)
 
     async def _claim(self) -> Claimed:
         now = self._now()
         try:
             claimed = await self._timers.claim(now, until=now + self._lease, limit=self._batch, loaded_ms=LOAD_EVERY_MS)
+            self._note_timers(None)
             if claimed.load:
                 await self._load(now)
                 # What has just been loaded may be due.
                 return Claimed(claimed.ids, now, load=False)
         except Unavailable as error:
-            self._log.info("the timers are out of reach", error=error.message)
+            self._note_timers(error)
             return Claimed(
                 [each for each, _ in await self._rows.upcoming(now, after=None, limit=self._batch)], None, load=False
             )
         return claimed
+
+    def _note_timers(self, error: Unavailable | None) -> None:
+        """Tells once that Redis is away, and once that it is back; not at each look."""
+        if error is not None and not self._timers_away:
+            self._log.warning("the timers are out of reach; the rows are looked at", error=error.message)
+        elif error is None and self._timers_away:
+            self._log.info("the timers are back")
+        self._timers_away = error is not None
 
     async def _load(self, now: datetime) -> None:
         after = None

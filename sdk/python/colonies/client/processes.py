@@ -73,7 +73,7 @@ class ProcessCalls(Calls):
     """What can be done with processes."""
 
     @cached_property
-    def _submits(self) -> SubmitBatcher:
+    def _submits(self) -> SubmitBatcher[FunctionSpec, str]:
         return SubmitBatcher(self._submit_batch)
 
     async def submit(self, function: Function | FunctionSpec) -> str:

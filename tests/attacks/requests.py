@@ -22,6 +22,9 @@ FILLERS: Mapping[str, Any] = {
     "kind": 1,
     "max_processes": 1,
     "max_in_flight": 1,
+    "max_count": 5,
+    # Nothing waits under it: a batch would be submitted at some time or other.
+    "FlushGenerator:key": "nothing",
     "page_size": 5,
     "first_number": 1,
     "interval_ms": 3_600_000,

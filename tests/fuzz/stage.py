@@ -13,7 +13,9 @@ from typing import Any, Self
 import grpc
 
 from colonies.cron.v1 import cron_service_pb2 as cron_pb
+from colonies.cron.v1 import generator_service_pb2 as generator_pb
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
+from colonies.cron.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from colonies.errors import from_rpc_error
 from colonies.keys import PrivateKey
 from colonies.scheduler.v1 import controls_pb2
@@ -22,7 +24,7 @@ from colonies.signing import Signer
 from servicekit.caller import Role
 from servicekit.envelope import RequestType
 from servicekit.policy import Policy
-from tests.attacks.places import ACME, Place, furnish, run_one
+from tests.attacks.places import ACME, Place, add_generator, furnish, run_one
 from tests.attacks.requests import filled
 from tests.attacks.tables import contents
 from tests.attacks.wire import nonce_prefix
@@ -253,6 +255,13 @@ class Stage:
         for cron in listed.crons:
             if cron.name != self._place.names["cron"]:
                 await crons.RemoveCron(cron_pb.RemoveCronRequest(colony_name=COLONY, name=cron.name))
+        generators = self.cluster.stub(GeneratorServiceStub, self.cluster.keys.owner)
+        gathering = await generators.ListGenerators(generator_pb.ListGeneratorsRequest(colony_name=COLONY, page_size=1_000))
+        for generator in gathering.generators:
+            # Its own too: cases may have added it anew, with another workflow, or paused it.
+            named: dict[str, Any] = {"colony_name": COLONY, "name": generator.name}
+            await generators.RemoveGenerator(generator_pb.RemoveGeneratorRequest(**named, force=True))
+        await add_generator(self.cluster, self._place)
 
     def table(self) -> list[str]:
         """How often each method gave each answer."""

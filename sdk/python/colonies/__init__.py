@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from colonies.keys import PrivateKey
     from colonies.profile import Profile
     from colonies.retries import Backoff
+    from colonies.schedules import FirePolicy, Schedule
+    from colonies.tls import Tls
     from colonies.workflow import ColoniesWorkflow
 
 _HOME = {
@@ -29,12 +31,14 @@ _HOME = {
     "ColoniesWorkflow": "colonies.workflow",
     "Context": "colonies.executor",
     "Executor": "colonies.executor",
+    "FirePolicy": "colonies.schedules",
     "Function": "colonies.function",
     "Gpu": "colonies.function",
     "PrivateKey": "colonies.keys",
     "ProcessFailedError": "colonies.errors",
     "Profile": "colonies.profile",
     "RetryableError": "colonies.errors",
+    "Schedule": "colonies.schedules",
     "Tls": "colonies.tls",
     "WorkflowError": "colonies.errors",
 }
@@ -47,12 +51,14 @@ __all__ = [
     "ColoniesWorkflow",
     "Context",
     "Executor",
+    "FirePolicy",
     "Function",
     "Gpu",
     "PrivateKey",
     "ProcessFailedError",
     "Profile",
     "RetryableError",
+    "Schedule",
     "Tls",
     "WorkflowError",
     "__version__",

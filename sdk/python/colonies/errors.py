@@ -41,6 +41,10 @@ class WorkflowError(ColoniesError):
     """A workflow was put together in a way that cannot run."""
 
 
+class ScheduleError(ColoniesError, ValueError):
+    """A schedule or a policy of a cron, or a generator's trigger, says something that makes no sense."""
+
+
 class RetryableError(ColoniesError):
     """Raise this in an executor's function when trying again may help: the process goes back to the queue."""
 

@@ -3,9 +3,10 @@
 import secrets
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, cast
 
 from colonies.errors import WorkflowError
-from colonies.function import Drawn, Edge, Function
+from colonies.function import Drawn, Edge, Function, as_functions, next_stroke
 from colonies.scheduler.v1 import spec_pb2 as spec
 
 
@@ -49,6 +50,39 @@ class Graph:
             for function in self.functions
         ]
         return spec.WorkflowSpec(nodes=nodes, label=label)
+
+
+class DrawnWorkflow(Protocol):
+    """A ColoniesWorkflow, as far as it matters here."""
+
+    colony: str
+
+    def to_spec(self) -> spec.WorkflowSpec: ...
+
+
+Workflow = DrawnWorkflow | Function | Sequence[Function] | spec.WorkflowSpec
+"""What can be submitted as a workflow: one that was drawn, functions with all that is connected to them, or a message."""
+
+
+def workflow_spec(given: Workflow, colony: str) -> spec.WorkflowSpec:
+    """What is sent of it.
+
+    Raises:
+        WorkflowError: it is for another colony, it cannot be a workflow, or as for Graph.
+    """
+    if isinstance(given, spec.WorkflowSpec):
+        return given
+    if isinstance(given, Function | list | tuple):
+        functions = as_functions(given, "a workflow is made of a Function or of a list of them")
+        return Graph({function: next_stroke() for function in functions}, colony).to_spec()
+    if not hasattr(given, "to_spec"):
+        msg = f"{given!r} is no workflow: give a ColoniesWorkflow, a Function, a list of them, or a WorkflowSpec"
+        raise WorkflowError(msg)
+    drawn = cast("DrawnWorkflow", given)
+    if drawn.colony != colony:
+        msg = f"the workflow is for the colony {drawn.colony!r}, the client for {colony!r}"
+        raise WorkflowError(msg)
+    return drawn.to_spec()
 
 
 def child_specs(nodes: Iterable[Function | spec.FunctionSpec]) -> list[spec.FunctionSpec]:

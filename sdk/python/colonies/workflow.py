@@ -182,7 +182,7 @@ class ColoniesWorkflow:
         return functions if isinstance(functions, Function) else Group(added)
 
     def to_spec(self) -> WorkflowSpec:
-        """What would be submitted now; crons take it too.
+        """What would be submitted now.
 
         Raises:
             WorkflowError: nothing was drawn, a function is for another colony, a name is taken twice, or there is a

@@ -37,6 +37,8 @@ ALIASES: Final = {
 _FIELDS = ("second", "minute", "hour", "day of month", "month", "day of week")
 _LAST_VALUES = (59, 59, 23, 31, 12, 7)
 _STEP = re.compile(r"/([0-9]+)")
+# CronSim takes "5-5/10" for "5/10", which goes on after 5.
+_ONE_VALUE = re.compile(r"\b0*(\w+)-0*\1/[0-9]+", re.IGNORECASE)
 # CronSim says "22th".
 _TH = re.compile(r"(?<!1)[123]th\b")
 _ORDINALS = {"1": "st", "2": "nd", "3": "rd"}
@@ -197,7 +199,7 @@ def _check_field(index: int, field: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _pattern(text: str) -> "_Pattern":
-    return _Pattern(ALIASES.get(text, text))
+    return _Pattern(_ONE_VALUE.sub(r"\1", ALIASES.get(text, text)))
 
 
 class _Pattern:

@@ -1,11 +1,12 @@
 """Deletes what removed colonies have left behind."""
 
 import asyncio
+from collections.abc import Collection
+from typing import Protocol
 
 import structlog
 
 from servicekit.failures import Unavailable
-from services.cron.domain.ports import CronStore
 
 log = structlog.get_logger()
 
@@ -13,11 +14,19 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 
 
+class Purgeable(Protocol):
+    """Something that colonies leave behind."""
+
+    async def purge(self, colonies: Collection[str]) -> int:
+        """Deletes everything of these colonies; returns how many things that were. May raise Unavailable."""
+        ...
+
+
 class Purge:
     """Colonies to delete. What is not done when the process ends is told to the next one again by auth."""
 
-    def __init__(self, store: CronStore) -> None:
-        self._store = store
+    def __init__(self, *left: Purgeable) -> None:
+        self._left = left
         self._colonies: set[str] = set()
         self._told = asyncio.Event()
 
@@ -38,12 +47,12 @@ class Purge:
         while self._colonies:
             batch = sorted(self._colonies)
             try:
-                crons = await self._store.purge(batch)
+                purged = sum([await left.purge(batch) for left in self._left])
             except Unavailable as error:
                 log.warning("cannot purge yet", colonies=len(batch), error=error.message)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                 continue
             self._colonies.difference_update(batch)
-            if crons:
-                log.info("purged", colonies=len(batch), crons=crons)
+            if purged:
+                log.info("purged", colonies=len(batch), purged=purged)

@@ -11,6 +11,7 @@ AUTH = "/colonies.auth.v1.AuthService/"
 REGISTRY = "/colonies.registry.v1.RegistryService/"
 SCHEDULER = "/colonies.scheduler.v1.SchedulerService/"
 CRON = "/colonies.cron.v1.CronService/"
+GENERATOR = "/colonies.cron.v1.GeneratorService/"
 
 PROCESS_ID = "11111111-1111-4111-8111-111111111111"
 WORKFLOW_ID = "22222222-2222-4222-8222-222222222222"

@@ -75,7 +75,7 @@ def test_version(offline: Shell) -> None:
         (["explain", "p", "--type", "cloud"], "need --spec"),
         (["watch", "p", "--state", "failed"], "leave out the id"),
         (["watch", "--state", "odd"], "--state: 'odd' is none of waiting, running"),
-        (["cron", "add", "c", "f.json"], "give either --expression or --every"),
+        (["cron", "add", "c", "f.json"], "give one of --expression, --every and --random-every"),
         (["key", "identity", "/no/such/file"], "/no/such/file"),
         (["process", "list"], "no profile to reach a server with"),
         (["process", "list", "--profile", "other"], "there is no profile 'other'"),

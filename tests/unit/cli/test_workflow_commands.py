@@ -1,16 +1,14 @@
-"""Workflows, watching and crons against a server of canned answers."""
+"""Workflows and watching against a server of canned answers."""
 
 import json
 from pathlib import Path
 
 import grpc
 
-from colonies.cron.v1 import cron_service_pb2 as cron
 from colonies.scheduler.v1 import process_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 
 from .answers import (
-    CRON,
     PROCESS_ID,
     SCHEDULER,
     WORKFLOW_ID,
@@ -110,24 +108,3 @@ def test_workflow_retry(shell: Shell, server: FakeServer) -> None:
     assert shell("workflow", "retry", WORKFLOW_ID).stdout == f"workflow {WORKFLOW_ID}: 3 processes wait to be tried again\n"
     assert shell("workflow", "retry", WORKFLOW_ID).stdout == "there is nothing to try again\n"
     assert server.requests[0].workflow_id == WORKFLOW_ID
-
-
-def test_crons(shell: Shell, server: FakeServer, tmp_path: Path) -> None:
-    file = tmp_path / "w.json"
-    file.write_text(json.dumps({"nodes": [{"name": "a", "function": "f", "executor_type": "edge"}]}))
-
-    def added(request: cron.AddCronRequest) -> cron.AddCronResponse:
-        return cron.AddCronResponse(cron=cron.Cron(name=request.name, schedule=request.schedule, workflow=request.workflow))
-
-    server.on(CRON + "AddCron", cron.AddCronRequest, added)
-    server.on(CRON + "RunCron", cron.RunCronRequest, lambda _: cron.RunCronResponse(workflow_id=WORKFLOW_ID))
-    server.on(CRON + "RemoveCron", cron.RemoveCronRequest, lambda _: cron.RemoveCronResponse())
-    server.on(CRON + "ListCrons", cron.ListCronsRequest, lambda _: cron.ListCronsResponse())
-    every = shell.json("cron", "add", "c", str(file), "--every", "10m")
-    assert every["schedule"] == {"interval_ms": "600000", "expression": None} or every["schedule"]["interval_ms"] == "600000"
-    shown = shell("cron", "add", "c", str(file), "--expression", "0 30 4 * * *").stdout
-    assert "0 30 4 * * *" in shown
-    assert shell.json("cron", "run", "c") == {"workflow_id": WORKFLOW_ID}
-    assert shell.json("cron", "remove", "c") == {"removed": "c"}
-    assert shell.json("cron", "list") == []
-    assert shell("cron", "list").stdout == "no crons\n"

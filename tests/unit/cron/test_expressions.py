@@ -52,6 +52,7 @@ def matching(fields: list[set[int]], after: datetime, until: datetime) -> list[d
         ("0 0 0 1 3 *", [{0}, {0}, {0}, {1}, {3}, ANY]),
         ("15 0 * * * sun", [{15}, {0}, ANY, ANY, ANY, {0}]),
         ("15 0 * * * 7", [{15}, {0}, ANY, ANY, ANY, {0}]),
+        ("0 5-05/10 0-0/1,23-23/2 * * SUN-sun/3", [{0}, {5}, {0, 23}, ANY, ANY, {0}]),
         ("0 0 1 L feb *", [{0}, {0}, {1}, {28}, {2}, ANY]),
         ("@every_minute", [{0}, ANY, ANY, ANY, ANY, ANY]),
         ("@hourly", [{0}, {0}, ANY, ANY, ANY, ANY]),

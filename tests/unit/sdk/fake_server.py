@@ -120,11 +120,15 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         self._flows: dict[str, scheduler.SubmitWorkflowResponse] = {}
         self._numbers = itertools.count(1)
         self._server: grpc.aio.Server | None = None
+        # Services of other test modules, with the functions that add them.
+        self.beside: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = []
 
     async def start(self) -> None:
         self._server = grpc.aio.server(interceptors=[self.signatures])
         add_SchedulerServiceServicer_to_server(self, self._server)
         add_RegistryServiceServicer_to_server(self, self._server)
+        for add, servicer in self.beside:
+            add(servicer, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
 
@@ -178,6 +182,10 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
 
     def is_closed(self, *process_ids: str) -> Callable[[], bool]:
         return lambda: {close.attempt.process_id for close in self.closes} >= set(process_ids)
+
+    async def enter(self, method: str, context: Any) -> None:
+        """For a service beside this one: counts a call, and refuses it if `refuse` said so."""
+        await self._enter(method, context)
 
     async def _enter(self, method: str, context: Any) -> None:
         self.calls[method] += 1

@@ -36,6 +36,7 @@ class Root(LazyGroup):
         "log": Entry("colonies.cli.log", "app", _WORK, "Read and follow logs."),
         "channel": Entry("colonies.cli.channel", "app", _WORK, "Send and follow the messages of a running process."),
         "cron": Entry("colonies.cli.cron", "app", _WORK, "Workflows that are submitted again and again."),
+        "generator": Entry("colonies.cli.generator", "app", _WORK, "Gather arguments, and submit a workflow for each batch."),
         "audit": Entry("colonies.cli.audit", "app", _WORK, "Export signed records of what was done, and check them offline."),
         "colony": Entry("colonies.cli.colony", "app", _COLONY, "Add, remove and list colonies (server owner)."),
         "user": Entry("colonies.cli.user", "app", _COLONY, "Add, remove and list users (colony owner)."),

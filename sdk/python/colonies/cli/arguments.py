@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from colonies.cli.failure import usage
@@ -10,6 +11,9 @@ from colonies.scheduler.v1.spec_pb2 import Value
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _INT64_MAX = 2**63 - 1
+_SIZES = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20}
+_SIZE = re.compile(r"(\d{1,12})(Ki|Mi)?")
+_INT32_MAX = 2**31 - 1
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)?")
 _IDENTITY = re.compile(r"[0-9a-f]{64}")
 
@@ -33,6 +37,26 @@ def value(text: str, name: str) -> Value:
     except ValueError:
         return Value(data=json.dumps(_text(text, name), ensure_ascii=False).encode())
     return Value(data=_text(text, name).encode())
+
+
+def json_value(data: bytes, name: str) -> Value:
+    """A value that must be JSON, and travels as it was written.
+
+    Raises:
+        CliError: it is not JSON, not UTF-8, or nested too deeply.
+    """
+    try:
+        json.loads(data.decode(), parse_constant=_no_constant, parse_int=len, parse_float=len)
+    except RecursionError as error:
+        msg = f"{name}: the JSON is nested too deeply"
+        raise usage(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{name}: is not valid UTF-8"
+        raise usage(msg) from error
+    except ValueError as error:
+        msg = f"{name}: is not JSON"
+        raise usage(msg) from error
+    return Value(data=data.strip())
 
 
 def _text(text: str, name: str) -> str:
@@ -105,6 +129,36 @@ def duration_ms(text: str, name: str) -> int:
         msg = f"{name}: {text!r} is too long"
         raise usage(msg)
     return milliseconds
+
+
+def moment(text: str, name: str) -> datetime:
+    """The moment in a text such as 2026-12-01, 2026-12-01T08:30 or 2026-12-01T08:30:00+01:00; without a zone, in the local one.
+
+    Raises:
+        CliError: it is none.
+    """
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError) as error:
+        msg = f"{name}: {text!r} is not a moment such as 2026-12-01, 2026-12-01T08:30 or 2026-12-01T08:30:00+01:00"
+        raise usage(msg) from error
+
+
+def size(text: str, name: str) -> int:
+    """Bytes in a size such as "65536", "64Ki" or "1Mi".
+
+    Raises:
+        CliError: it is none, or too large.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        msg = f"{name}: {text!r} is not a size such as 65536, 64Ki or 1Mi"
+        raise usage(msg)
+    number = int(match[1]) * _SIZES[match[2] or ""]
+    if number > _INT32_MAX:
+        msg = f"{name}: {text!r} is too large"
+        raise usage(msg)
+    return number
 
 
 def choice(text: str, choices: Sequence[str], name: str) -> str:

@@ -1,15 +1,14 @@
 """A function call as it stands on the command line: the options of every command that takes one."""
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
 from colonies.cli import arguments
 from colonies.cli.failure import usage
+from colonies.cli.spread import spread
 from colonies.errors import WorkflowError
 from colonies.labels import required
 from colonies.retries import backoff_message
@@ -154,31 +153,4 @@ def takes_call(func: Any = None) -> Callable[[Callable[..., None]], Callable[...
 
     `func`, if given, is how the command describes its first argument instead.
     """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(Call, include_extras=True)
-        taken = [
-            inspect.Parameter(
-                each.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                annotation=func if func is not None and each.name == "func" else hints[each.name],
-                **({} if each.name == "func" else {"default": each.default}),
-            )
-            for each in fields(Call)
-        ]
-        own = [
-            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for each in inspect.signature(command).parameters.values()
-            if each.name != "call"
-        ]
-
-        @functools.wraps(command)
-        def run(**given: Any) -> None:
-            call = Call(**{each.name: given.pop(each.name) for each in fields(Call)})
-            command(call=call, **given)
-
-        # What Typer reads; it wants the context first, and options in the order of the help.
-        run.__dict__["__signature__"] = inspect.Signature([*own[:1], *taken, *own[1:]])
-        return run
-
-    return decorate
+    return spread(Call, "call", {} if func is None else {"func": func})

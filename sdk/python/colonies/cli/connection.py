@@ -1,12 +1,13 @@
 """A connection for one command: the profile, what the command line says otherwise, and the key for the role."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from colonies.cli.failure import usage
 from colonies.cli.options import Options
@@ -14,6 +15,8 @@ from colonies.client import AsyncClient
 from colonies.errors import ProfileError
 from colonies.keys import PrivateKey
 from colonies.profile import Profile, active, cluster_for
+
+Result = TypeVar("Result")
 
 # A person waits at the other end: ride out a hiccup, but not an outage.
 RETRY_SECONDS = 3.0
@@ -75,6 +78,11 @@ class Connection:
     def cron(self) -> Any:
         """The cron service's stub."""
         return self.client.cron
+
+    @property
+    def generator(self) -> Any:
+        """The stub of the cron service's generators."""
+        return self.client.generator
 
     async def call(self, method: Any, request: Any, *, gone: Any = None) -> Any:
         """Makes a unary call of one of the stubs, riding out short outages.
@@ -166,3 +174,19 @@ async def connected(options: Options, role: Role = Role.MEMBER) -> AsyncIterator
         profile.host, profile.port, profile.colony, key, cluster, retry_for=RETRY_SECONDS, tls=tls
     ) as client:
         yield Connection(client=client, profile=profile)
+
+
+def asked(options: Options, ask: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """What `ask` finds out over a connection of its own, about a colony.
+
+    Raises:
+        CliError: no colony is given.
+    """
+
+    async def call() -> Result:
+        async with connected(options) as here:
+            # Without a colony the request would be refused with a field name; say it in words first.
+            _ = here.colony
+            return await ask(here)
+
+    return asyncio.run(call())

@@ -11,6 +11,7 @@ from colonies.errors import (
     ProcessFailedError,
     ProfileError,
     RpcError,
+    ScheduleError,
     ValueEncodingError,
     WorkflowError,
     from_rpc_error,
@@ -34,6 +35,7 @@ _BY_TYPE: tuple[tuple[type[ColoniesError], ExitCode], ...] = (
     (ProfileError, ExitCode.USAGE),
     (ValueEncodingError, ExitCode.USAGE),
     (WorkflowError, ExitCode.USAGE),
+    (ScheduleError, ExitCode.USAGE),
     (ProcessFailedError, ExitCode.FAILED),
 )
 

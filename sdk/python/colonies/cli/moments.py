@@ -1,6 +1,7 @@
 """Times and spans as people read them: times in the local zone, spans in the largest two units."""
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,6 +21,25 @@ def local(moment: Timestamp) -> str:
 def local_if_set(message: Message, field: str) -> str:
     """A time field in the local zone; empty when it is not set."""
     return local(getattr(message, field)) if message.HasField(field) else ""
+
+
+def zoned(moment: Timestamp) -> str:
+    """Date and time in the local zone, which is named."""
+    return moment.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def zoned_if_set(message: Message, field: str) -> str:
+    """A time field as `zoned`; empty when it is not set."""
+    return zoned(getattr(message, field)) if message.HasField(field) else ""
+
+
+def in_zone(moment: Timestamp, name: str) -> str:
+    """Date and time in a zone of the IANA's; empty where this machine does not know it."""
+    try:
+        zone = ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return ""
+    return moment.ToDatetime(tzinfo=UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def span(seconds: float) -> str:

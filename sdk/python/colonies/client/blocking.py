@@ -147,7 +147,7 @@ class Client(BlockingFace):
             process_id = client.submit(Function("square", args=[2]))
             (four,) = client.wait(process_id)
 
-    The methods of the four raw stubs are for `call`: `client.call(client.auth.GetColony, request)`.
+    The methods of the raw stubs are for `call`: `client.call(client.auth.GetColony, request)`.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ import grpc
 
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
+from colonies.cron.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from colonies.errors import NotFoundError, ResourceExhaustedError, RpcError, UnavailableError, from_rpc_error
 from colonies.keys import PrivateKey
 from colonies.profile import Profile, active, cluster_for, tls_for
@@ -24,6 +25,7 @@ from colonies.tls_diagnosis import diagnose, may_be_tls
 if TYPE_CHECKING:
     from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
     from colonies.cron.v1.cron_service_pb2_grpc import CronServiceAsyncStub
+    from colonies.cron.v1.generator_service_pb2_grpc import GeneratorServiceAsyncStub
     from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
     from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceAsyncStub
 
@@ -211,6 +213,11 @@ class Calls:
         """The cron service's stub, signed, without retries."""
         return CronServiceStub(self._channel)
 
+    @cached_property
+    def generator(self) -> "GeneratorServiceAsyncStub":
+        """The stub of the cron service's generators, signed, without retries."""
+        return GeneratorServiceStub(self._channel)
+
     async def close(self) -> None:
         """Ends the connection; calls in flight are cancelled."""
         if "_channel" in self.__dict__:
@@ -231,7 +238,7 @@ class Calls:
         gone: Response | None = None,
         wait_if_full: bool = False,
     ) -> Response:
-        """Makes any unary call of the four stubs, and again while the server is out of reach or asks to call less often.
+        """Makes any unary call of the stubs, and again while the server is out of reach or asks to call less often.
 
             response = await client.call(client.auth.GetColony, GetColonyRequest(colony_name="dev"))
 
@@ -239,7 +246,7 @@ class Calls:
         signed anew, for a nonce is good for one.
 
         Args:
-            method: a method of `auth`, `registry`, `scheduler` or `cron`.
+            method: a method of `auth`, `registry`, `scheduler`, `cron` or `generator`.
             request: its request.
             timeout: seconds for each try.
             gone: what a removal returns for NOT_FOUND after a try that got no answer: that try removed it.

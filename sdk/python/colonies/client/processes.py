@@ -8,17 +8,20 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from colonies import values
+from colonies.client.batches import CallBatcher
 from colonies.client.calls import Backoff, Calls, in_time
 from colonies.client.pages import every
-from colonies.client.submits import SubmitBatcher
 from colonies.errors import ProcessFailedError
 from colonies.function import Function
+from colonies.moments import timestamp
 from colonies.scheduler.v1 import process_pb2 as process
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.scheduler.v1.spec_pb2 import FunctionSpec
+
+SUBMITS_IN_CALL = 500
+# A spec that is larger, which may be 4 MiB, has a call of its own.
+BYTES_IN_CALL = 1 << 20
 
 FINAL_STATES = frozenset({process.PROCESS_STATE_SUCCESSFUL, process.PROCESS_STATE_FAILED, process.PROCESS_STATE_CANCELLED})
 
@@ -61,20 +64,15 @@ def attempt_ref(process_id: str, attempt: int) -> scheduler.AttemptRef:
     return scheduler.AttemptRef(process_id=process_id, attempt=attempt)
 
 
-def _timestamp(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment.astimezone())
-    return stamp
-
-
 class ProcessCalls(Calls):
     """What can be done with processes."""
 
     @cached_property
-    def _submits(self) -> SubmitBatcher[FunctionSpec, str]:
-        return SubmitBatcher(self._submit_batch)
+    def _submits(self) -> CallBatcher[FunctionSpec, str]:
+        def weigh(spec: FunctionSpec) -> tuple[int, int]:
+            return 1, spec.ByteSize()
+
+        return CallBatcher(self._submit_batch, weigh, max_count=SUBMITS_IN_CALL, max_bytes=BYTES_IN_CALL, divide_if_full=True)
 
     async def submit(self, function: Function | FunctionSpec) -> str:
         """Submits one function; gives its process id. Committed when this returns.
@@ -136,8 +134,8 @@ class ProcessCalls(Calls):
             initiator=initiator,
             workflow_id=workflow_id,
             executor_name=executor_name,
-            submitted_from=_timestamp(submitted_from),
-            submitted_until=_timestamp(submitted_until),
+            submitted_from=timestamp(submitted_from),
+            submitted_until=timestamp(submitted_until),
         )
 
         async def page(cursor: str, size: int) -> tuple[Sequence[process.Process], str]:

@@ -6,10 +6,17 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import cached_property
 
+from colonies.client.batches import CallBatcher
 from colonies.client.calls import Backoff, in_time
 from colonies.client.pages import every
-from colonies.client.processes import FINAL_STATES, ProcessCalls, attempt_ref, failure_of
-from colonies.client.submits import SubmitBatcher
+from colonies.client.processes import (
+    BYTES_IN_CALL,
+    FINAL_STATES,
+    SUBMITS_IN_CALL,
+    ProcessCalls,
+    attempt_ref,
+    failure_of,
+)
 from colonies.errors import ProcessFailedError
 from colonies.function import Function
 from colonies.graph import child_specs
@@ -37,8 +44,13 @@ class WorkflowCalls(ProcessCalls):
     """What can be done with workflows."""
 
     @cached_property
-    def _workflow_submits(self) -> SubmitBatcher[scheduler.WorkflowSubmission, scheduler.SubmitWorkflowResponse]:
-        return SubmitBatcher(self._submit_workflows)
+    def _workflow_submits(self) -> CallBatcher[scheduler.WorkflowSubmission, scheduler.SubmitWorkflowResponse]:
+        def weigh(submission: scheduler.WorkflowSubmission) -> tuple[int, int]:
+            return 1, submission.ByteSize()
+
+        return CallBatcher(
+            self._submit_workflows, weigh, max_count=SUBMITS_IN_CALL, max_bytes=BYTES_IN_CALL, divide_if_full=True
+        )
 
     async def submit_workflow(
         self, workflow: WorkflowSpec, *, request_id: str | None = None

@@ -294,8 +294,9 @@ class Schedule(_message.Message):
     JITTER_MS_FIELD_NUMBER: _builtins.int
     expression: _builtins.str
     """A cron expression: six fields, seconds first, or five; or one of @yearly, @annually, @monthly, @weekly, @daily, @midnight,
-    @hourly, @every_minute. Where clocks are put forward, a moment in the gap fires when the gap ends; where they are put
-    back, fixed times fire once and those of every hour or minute go on, as Debian's cron does.
+    @hourly, @every_minute. Daylight saving is as in Debian's cron. Times of day, of which neither the minute nor the hour
+    begins with *, fire once: those that the clock skips, all at once when it has; those that it shows twice, the first time.
+    Others fire whenever the clock shows what they say: never when that is skipped, and again when it is shown again.
     """
     interval_ms: _builtins.int
     """Milliseconds from one fire to the next: 1 000 (a second) to 10 years. The first fire is one interval after the cron was
@@ -711,7 +712,7 @@ class PreviewScheduleResponse(_message.Message):
     """The schedule in English words."""
     @_builtins.property
     def fire_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
-        """In order, before jitter; fewer than asked for if no more come."""
+        """In order, before jitter, of the next hundred years; fewer than asked for if no more come."""
 
     def __init__(
         self,

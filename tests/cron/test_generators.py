@@ -348,7 +348,7 @@ async def test_a_sweep_of_what_was_dropped_leaves_what_came_since(
     assert await rows(replica.database, "argument") == 4
     await replica.generators.flush(caller(), "g", None)
     await replica.work()
-    assert replica.submitted() == [["kept 0", "kept 1", "kept 2"], ["last"]]
+    assert replica.submitted() == [["last"], ["kept 0", "kept 1", "kept 2"]]
     assert replica.waiting == [4]
 
 

@@ -33,6 +33,8 @@ FILLERS: Mapping[str, Any] = {
     "paused": False,
     "operator": 3,
     "validate_only": False,
+    # Only the cron service chooses one.
+    "WorkflowSubmission.workflow_id": "",
 }
 # Messages that are left out: they are wrong with what is filled in here, or say nothing of anybody.
 LEFT_OUT = frozenset({"dependencies", "backoff", "gpu", "filesystem", "user", "owner"})

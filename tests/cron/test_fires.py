@@ -108,6 +108,20 @@ async def test_who_was_slow_changes_nothing_after_another_took_over(replica: Rep
     assert len(other.scheduler.entered) == 1
 
 
+async def test_who_looks_at_what_another_has_in_hand_says_nothing_of_it(replica: Replica, new_replica: NewReplica) -> None:
+    # What it has read may be old by the time it tells the timers, and would put off what the other said meanwhile.
+    cron = await replica.added(cron_at(replica.clock))
+    replica.clock.advance(seconds=10)
+    hold = replica.scheduler.hold = asyncio.Event()
+    firing = asyncio.create_task(replica.fires.work([cron.cron_id]))
+    await replica.scheduler.came.wait()
+    other = new_replica()
+    assert not await other.fires.work([cron.cron_id])
+    hold.set()
+    assert await firing == {cron.cron_id: later(cron, seconds=20)}
+    assert await other.fires.work([cron.cron_id]) == {cron.cron_id: later(cron, seconds=20)}
+
+
 async def test_two_replicas_at_once_submit_each_moment_once(replica: Replica, new_replica: NewReplica) -> None:
     other = new_replica()
     every_second = Schedule(Interval(1_000))

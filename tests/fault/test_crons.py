@@ -144,7 +144,7 @@ async def tell(running: Rig, kills: Kills) -> tuple[list[Added], Books, int, lis
 
 async def play() -> None:
     async with rig(executors={}, replicas={"cron": len(REPLICAS)}) as running:
-        kills = Kills(running, REPLICAS, KILL_EVERY_S, servers=("valkey",))
+        kills = Kills(running, REPLICAS, KILL_EVERY_S, servers=())
         crons, books, until_ms, otherwise = await tell(running, kills)
         accounts = Accounts()
         account(crons, books, until_ms, accounts)

@@ -31,6 +31,8 @@ MOST_LAUNCHES = 250
 MOST_BYTES = 16 << 20
 # Calls to the scheduler at the same time: one for each colony and account.
 CALLS = 16
+# Cancels at the same time, of all those calls.
+CANCELS = 8
 MOST_RUNS = 1_000
 BROKEN_AGAIN_S = 60.0
 
@@ -67,6 +69,7 @@ class Fires:
         self._lease = timedelta(seconds=lease_s)
         self._on_fire = on_fire
         self._calls = asyncio.Semaphore(CALLS)
+        self._cancels = asyncio.Semaphore(CANCELS)
 
     async def work(self, ids: Sequence[UUID]) -> Looks:
         """Fires those of the crons that are due and that nobody else has in hand. Returns when to look at each next.
@@ -117,8 +120,9 @@ class Fires:
         runs = await self._runs(colony, _to_look_at(crons))
         settled: list[Settlement] = []
         going: list[_Go] = []
-        for cron in crons:
-            outcome = await self._overlap(cron, runs)
+        # At the same time: cancels are calls of their own, and those that cancel nothing are not to wait for them one by one.
+        outcomes = await asyncio.gather(*(self._overlap(cron, runs) for cron in crons))
+        for cron, outcome in zip(crons, outcomes, strict=True):
             if outcome is not None:
                 settled.append(outcome)
             elif not cron.policy.feed_outputs:
@@ -157,7 +161,8 @@ class Fires:
 
     async def _cancel(self, cron: Cron, last: UUID) -> Settlement | None:
         try:
-            await self._submitter.cancel(colony=cron.colony, account=cron.initiator, workflow_id=last)
+            async with self._cancels:
+                await self._submitter.cancel(colony=cron.colony, account=cron.initiator, workflow_id=last)
         except Failure as failure:
             return failed(cron, self._now(), failure)
         return None

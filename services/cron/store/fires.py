@@ -71,12 +71,17 @@ class PostgresFireStore:
 
 
 async def _looks_of_others(connection: Connection, ids: Collection[UUID], now: datetime) -> dict[UUID, datetime | None]:
-    """When to look at what could not be locked. What is due is in good hands, and looked at again after the claim."""
+    """When to look at what could not be locked.
+
+    What is due or in hand is in good hands, and looked at again after the claim: whoever has it says when to look next, may be
+    saying so now, and what was read before that must not come after it.
+    """
     if not ids:
         return {}
     cursor = await connection.execute(QUERIES["due_of"], {"ids": Uuids(list(ids))})
-    there = {row["id"]: row["due_at"] for row in await cursor.fetchall()}
-    looks = {each: there.get(each) for each in ids}
+    there = {row["id"]: row for row in await cursor.fetchall()}
+    free = [each for each in ids if each not in there or not there[each]["in_hand"]]
+    looks = {each: there[each]["due_at"] if each in there else None for each in free}
     return {each: due for each, due in looks.items() if due is None or due > now}
 
 

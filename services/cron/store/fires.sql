@@ -24,8 +24,8 @@ ORDER BY id
 FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: due_of
--- When to look at crons, of those that are there.
-SELECT id, due_at
+-- When to look at crons, of those that are there, and whether somebody has them in hand.
+SELECT id, due_at, claim IS NOT NULL AS in_hand
 FROM cron
 WHERE id = ANY(%(ids)s);
 

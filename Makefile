@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-SOURCES := sdk/python/colonies servicekit services deploy tools tests bench
+SOURCES := sdk/python/colonies servicekit services deploy tools tests bench examples
 
 .PHONY: help
 help: ## Show what can be made

@@ -8,7 +8,9 @@ from typing import Any
 from colonies.auth.v1 import auth_service_pb2 as auth_pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.cron.v1 import cron_service_pb2 as cron_pb
+from colonies.cron.v1 import generator_service_pb2 as generator_pb
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
+from colonies.cron.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from colonies.keys import PrivateKey
 from colonies.registry.v1 import registry_service_pb2 as registry_pb
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -38,6 +40,18 @@ NAMED = {
         "PauseCron:name",
         "ResumeCron:name",
         "RemoveCron:name",
+    ),
+    "generator": (
+        "AddGenerator:name",
+        "GetGenerator:name",
+        "Pack:name",
+        "ListBins:name",
+        "ListBatches:name",
+        "FlushGenerator:name",
+        "DropArguments:name",
+        "PauseGenerator:name",
+        "ResumeGenerator:name",
+        "RemoveGenerator:name",
     ),
     "node": ("node_name",),
 }
@@ -78,12 +92,28 @@ class Place:
 ACME = Place(
     COLONY,
     {"colony_owner": key_of("owner of acme"), "user": key_of("alice"), "executor": key_of("worker-1")},
-    {"user": "alice", "executor": "worker-1", "function": "square", "location": "cellar", "cron": "nightly", "node": "a"},
+    {
+        "user": "alice",
+        "executor": "worker-1",
+        "function": "square",
+        "location": "cellar",
+        "cron": "nightly",
+        "generator": "gather",
+        "node": "a",
+    },
 )
 UMBRELLA = Place(
     OTHER_COLONY,
     {"colony_owner": key_of("owner of umbrella"), "user": key_of("bob"), "executor": key_of("rival")},
-    {"user": "bob", "executor": "rival", "function": "cube", "location": "attic", "cron": "weekly", "node": "z"},
+    {
+        "user": "bob",
+        "executor": "rival",
+        "function": "cube",
+        "location": "attic",
+        "cron": "weekly",
+        "generator": "hoard",
+        "node": "z",
+    },
 )
 # What exists in no colony, in the same forms.
 NOWHERE = Place(
@@ -112,8 +142,20 @@ async def furnish(cluster: Cluster, template: Place, *, executor_type: str = "cl
         schedule = cron_pb.Schedule(interval_ms=86_400_000)
         cron = cron_pb.AddCronRequest(**named, name=place.names["cron"], schedule=schedule, workflow=workflow)
         await cluster.stub(CronServiceStub, user).AddCron(cron)
+        await add_generator(cluster, place)
     await run_one(cluster, place, executor_type=executor_type)
     return place
+
+
+async def add_generator(cluster: Cluster, place: Place) -> None:
+    """Adds the place's generator, if it is not there, and packs something that waits in it."""
+    named: dict[str, Any] = {"colony_name": place.colony, "name": place.names["generator"]}
+    generators = cluster.stub(GeneratorServiceStub, place.keys["user"])
+    workflow = spec_pb2.WorkflowSpec(nodes=[spec(place.names["node"])])
+    trigger = generator_pb.Trigger(max_count=1_000)
+    await generators.AddGenerator(generator_pb.AddGeneratorRequest(**named, trigger=trigger, workflow=workflow))
+    waits = [generator_pb.Argument(key=f"{place.colony}-key", value=value(f'"{place.colony} argument"'))]
+    await generators.Pack(generator_pb.PackRequest(**named, request_id=f"furnish-{next(_numbers)}", arguments=waits))
 
 
 async def run_one(cluster: Cluster, place: Place, *, executor_type: str = "cli") -> None:

@@ -22,6 +22,9 @@ FILLERS: Mapping[str, Any] = {
     "kind": 1,
     "max_processes": 1,
     "max_in_flight": 1,
+    "max_count": 5,
+    # Nothing waits under it: a batch would be submitted at some time or other.
+    "FlushGenerator:key": "nothing",
     "page_size": 5,
     "first_number": 1,
     "interval_ms": 3_600_000,
@@ -30,6 +33,8 @@ FILLERS: Mapping[str, Any] = {
     "paused": False,
     "operator": 3,
     "validate_only": False,
+    # Only the cron service chooses one.
+    "WorkflowSubmission.workflow_id": "",
 }
 # Messages that are left out: they are wrong with what is filled in here, or say nothing of anybody.
 LEFT_OUT = frozenset({"dependencies", "backoff", "gpu", "filesystem", "user", "owner"})

@@ -8,7 +8,9 @@ import pytest
 import pytest_asyncio
 
 from colonies.cron.v1 import cron_service_pb2 as cron_pb
+from colonies.cron.v1 import generator_service_pb2 as generator_pb
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
+from colonies.cron.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from colonies.keys import PrivateKey
 from colonies.registry.v1 import registry_service_pb2 as registry_pb
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -118,7 +120,8 @@ async def test_these_are_all_methods_that_go_by_the_initiator() -> None:
     rules = Policy.load().rules
     assert {path.rpartition("/")[2] for path, rule in rules.items() if rule.initiators} == {
         "CancelProcess", "RemoveProcess", "CancelWorkflow", "RetryWorkflow", "RemoveWorkflow", "RemoveExecutor", "UpdateCron",
-        "RunCron", "PauseCron", "ResumeCron", "RemoveCron",
+        "RunCron", "PauseCron", "ResumeCron", "RemoveCron", "FlushGenerator", "DropArguments", "PauseGenerator",
+        "ResumeGenerator", "RemoveGenerator",
     }  # fmt: skip
 
 
@@ -126,9 +129,11 @@ async def test_plain_members_end_and_remove_nothing_of_anothers(cluster: Cluster
     await cluster.add_user(COLONY, cluster.keys.owner, "eve", key_of("eve"))
     process, workflow = {**NAMED, "process_id": acme.process_id}, {**NAMED, "workflow_id": acme.workflow_id}
     cron = {**NAMED, "name": acme.names["cron"]}
+    gathers = {**NAMED, "name": acme.names["generator"]}
     before = contents(database_url)
     for key in (key_of("eve"), cluster.keys.executor, cluster.keys.executor_2):
         scheduler, crons = cluster.stub(SchedulerServiceStub, key), cluster.stub(CronServiceStub, key)
+        generators = cluster.stub(GeneratorServiceStub, key)
         identity = {
             **NAMED,
             "identity": (cluster.keys.executor_2 if key is cluster.keys.executor else cluster.keys.executor).identity,
@@ -144,6 +149,11 @@ async def test_plain_members_end_and_remove_nothing_of_anothers(cluster: Cluster
             crons.PauseCron(cron_pb.PauseCronRequest(**cron)),
             crons.ResumeCron(cron_pb.ResumeCronRequest(**cron)),
             crons.RemoveCron(cron_pb.RemoveCronRequest(**cron)),
+            generators.FlushGenerator(generator_pb.FlushGeneratorRequest(**gathers)),
+            generators.DropArguments(generator_pb.DropArgumentsRequest(**gathers)),
+            generators.PauseGenerator(generator_pb.PauseGeneratorRequest(**gathers)),
+            generators.ResumeGenerator(generator_pb.ResumeGeneratorRequest(**gathers)),
+            generators.RemoveGenerator(generator_pb.RemoveGeneratorRequest(**gathers, force=True)),
             cluster.stub(RegistryServiceStub, key).RemoveExecutor(registry_pb.RemoveExecutorRequest(**identity)),
         ):
             error = await refusal(call)

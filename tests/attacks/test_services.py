@@ -1,5 +1,6 @@
 """The services' own RPCs and what services do for members: nobody else calls the first, and they do no more than members may."""
 
+import uuid
 from typing import Any
 
 import grpc
@@ -75,6 +76,19 @@ def submit(on_behalf_of: str, request_id: str, colony: str = COLONY) -> Any:
     return pb.SubmitProcessesRequest(colony_name=colony, request_id=request_id, specs=[spec()], on_behalf_of=on_behalf_of)
 
 
+def submit_several(on_behalf_of: str, request_id: str, colony: str = COLONY) -> Any:
+    workflow = spec_pb2.WorkflowSpec(nodes=[spec("a")])
+    submissions = [
+        pb.WorkflowSubmission(request_id=f"{request_id}-{n}", workflow=workflow, workflow_id=str(uuid.uuid4()))
+        for n in range(2)
+    ]
+    return pb.SubmitWorkflowsRequest(colony_name=colony, submissions=submissions, on_behalf_of=on_behalf_of)
+
+
+def cancel(on_behalf_of: str, workflow_id: str, colony: str = COLONY) -> Any:
+    return pb.CancelWorkflowRequest(colony_name=colony, workflow_id=workflow_id, on_behalf_of=on_behalf_of)
+
+
 async def test_cron_acts_for_members_alone_and_for_them_no_longer_than_they_are(cluster: Cluster, database_url: str) -> None:
     cron = cluster.stub(SchedulerServiceStub, cluster.keys.service("cron"))
     alice = cluster.keys.user.identity
@@ -99,11 +113,21 @@ async def test_cron_acts_for_members_alone_and_for_them_no_longer_than_they_are(
         [(key_of(name), COLONY) for name in ("alice", "pending", "rejected", "stranger")]
         + [(cluster.keys.server_owner, COLONY), (cluster.keys.service("cron"), COLONY), (cluster.keys.owner, "nowhere")]
     ):
-        error = await refusal(cron.SubmitProcesses(submit(key.identity, f"late-{number}", colony)))
-        assert (error.code, error.reason) == (DENIED, "ON_BEHALF_REVOKED")
+        for call in (
+            cron.SubmitProcesses(submit(key.identity, f"late-{number}", colony)),
+            cron.SubmitWorkflows(submit_several(key.identity, f"late-{number}", colony)),
+            cron.CancelWorkflow(cancel(key.identity, acme.workflow_id, colony)),
+        ):
+            error = await refusal(call)
+            assert (error.code, error.reason) == (DENIED, "ON_BEHALF_REVOKED")
     for malformed in ("", "alice", alice.upper(), alice + "\n"):
-        error = await refusal(cron.SubmitProcesses(submit(malformed, "malformed")))
-        assert [violation.field for violation in error.violations] == ["on_behalf_of"]
+        for call in (
+            cron.SubmitProcesses(submit(malformed, "malformed")),
+            cron.SubmitWorkflows(submit_several(malformed, "malformed")),
+            cron.CancelWorkflow(cancel(malformed, acme.workflow_id)),
+        ):
+            error = await refusal(call)
+            assert [violation.field for violation in error.violations] == ["on_behalf_of"]
     assert contents(database_url) == before
 
 
@@ -117,7 +141,12 @@ async def test_nobody_but_cron_acts_for_another(cluster: Cluster, database_url: 
         for member in acme.keys.values():
             workflow = spec_pb2.WorkflowSpec(nodes=[spec("a")])
             flow = pb.SubmitWorkflowRequest(**NAMED, request_id="flow", workflow=workflow, on_behalf_of=member.identity)
-            for call in (stub.SubmitProcesses(submit(member.identity, "process")), stub.SubmitWorkflow(flow)):
+            for call in (
+                stub.SubmitProcesses(submit(member.identity, "process")),
+                stub.SubmitWorkflow(flow),
+                stub.SubmitWorkflows(submit_several(member.identity, "several")),
+                stub.CancelWorkflow(cancel(member.identity, acme.workflow_id)),
+            ):
                 assert (await refusal(call)).code is DENIED
     assert contents(database_url) == before
 

@@ -122,6 +122,23 @@ async def test_who_looks_at_what_another_has_in_hand_says_nothing_of_it(replica:
     assert await other.fires.work([cron.cron_id]) == {cron.cron_id: later(cron, seconds=20)}
 
 
+async def test_a_loop_that_is_told_to_end_ends_what_it_has_in_hand(replica: Replica) -> None:
+    cron = await replica.added(cron_at(replica.clock))
+    replica.clock.advance(seconds=10)
+    hold = replica.scheduler.hold = asyncio.Event()
+    running = asyncio.create_task(replica.loop.run())
+    await replica.scheduler.came.wait()
+    for _ in range(3):
+        running.cancel()
+        done, _ = await asyncio.wait((running,), timeout=0.05)
+        assert not done
+    hold.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [fire.outcome for fire in await replica.record(cron)] == [Outcome.SUBMITTED]
+    assert (await replica.found(cron)).pending is None
+
+
 async def test_two_replicas_at_once_submit_each_moment_once(replica: Replica, new_replica: NewReplica) -> None:
     other = new_replica()
     every_second = Schedule(Interval(1_000))

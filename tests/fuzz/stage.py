@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any, Self
 import grpc
 
 from colonies.cron.v1 import cron_service_pb2 as cron_pb
+from colonies.cron.v1 import generator_service_pb2 as generator_pb
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
+from colonies.cron.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from colonies.errors import from_rpc_error
 from colonies.keys import PrivateKey
 from colonies.scheduler.v1 import controls_pb2
@@ -21,7 +24,7 @@ from colonies.signing import Signer
 from servicekit.caller import Role
 from servicekit.envelope import RequestType
 from servicekit.policy import Policy
-from tests.attacks.places import ACME, Place, furnish, run_one
+from tests.attacks.places import ACME, Place, add_generator, furnish, run_one
 from tests.attacks.requests import filled
 from tests.attacks.tables import contents
 from tests.attacks.wire import nonce_prefix
@@ -168,6 +171,9 @@ class Stage:
         request: Any = filled(method, {**values, "request_id": fresh})
         if name == "AddChildren":
             request.nodes[0].node_name = f"n{fresh}"
+        if name == "SubmitWorkflows":
+            request.on_behalf_of = self._place.keys["user"].identity
+            request.submissions[0].workflow_id = str(uuid.uuid4())
         if name in {"AddColony", "AddUser"}:
             # Of keys that are new, too: only with their proof does it get far.
             request.name = fresh
@@ -182,6 +188,9 @@ class Stage:
             return key_of(name)
         if method.descriptor.name in {"AssignProcesses", "WatchAssignments"}:
             return self.cluster.keys.executor
+        if method.descriptor.name == "SubmitWorkflows":
+            # It may ask for more than members may.
+            return self.cluster.keys.service("cron")
         rule = self._policy.rules[method.path]
         if Role.SERVER_OWNER in rule.roles:
             return self.cluster.keys.server_owner
@@ -246,6 +255,13 @@ class Stage:
         for cron in listed.crons:
             if cron.name != self._place.names["cron"]:
                 await crons.RemoveCron(cron_pb.RemoveCronRequest(colony_name=COLONY, name=cron.name))
+        generators = self.cluster.stub(GeneratorServiceStub, self.cluster.keys.owner)
+        gathering = await generators.ListGenerators(generator_pb.ListGeneratorsRequest(colony_name=COLONY, page_size=1_000))
+        for generator in gathering.generators:
+            # Its own too: cases may have added it anew, with another workflow, or paused it.
+            named: dict[str, Any] = {"colony_name": COLONY, "name": generator.name}
+            await generators.RemoveGenerator(generator_pb.RemoveGeneratorRequest(**named, force=True))
+        await add_generator(self.cluster, self._place)
 
     def table(self) -> list[str]:
         """How often each method gave each answer."""

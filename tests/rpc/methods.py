@@ -1,6 +1,7 @@
 """Every RPC of every service, with a small harmless request for each: what it names does not exist."""
 
 import importlib
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,11 @@ def _taken(request: Any, field: FieldDescriptor) -> bool:
 def all_methods() -> Iterator[Method]:
     """Every RPC in the generated stubs."""
     for service in ALL_SERVICES:
-        module = importlib.import_module(f"colonies.{service}.v1.{service}_service_pb2")
-        for descriptor in module.DESCRIPTOR.services_by_name.values():
-            for method in descriptor.methods:
-                yield Method(service, method)
+        package = importlib.import_module(f"colonies.{service}.v1")
+        for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name):
+            if not found.name.endswith("_service_pb2"):
+                continue
+            module = importlib.import_module(f"{package.__name__}.{found.name}")
+            for descriptor in module.DESCRIPTOR.services_by_name.values():
+                for method in descriptor.methods:
+                    yield Method(service, method)

@@ -122,6 +122,9 @@ BAD_CALLS: list[tuple[str, Any, str]] = [
     ("CancelProcess", pb.CancelProcessRequest(process_id=""), "process_id"),
     ("GetWorkflow", pb.GetWorkflowRequest(workflow_id=NOWHERE[:-1]), "workflow_id"),
     ("ListWorkflows", pb.ListWorkflowsRequest(page_size=-1), "page_size"),
+    ("SubmitWorkflows", pb.SubmitWorkflowsRequest(), "submissions"),
+    ("GetWorkflowResults", pb.GetWorkflowResultsRequest(workflow_ids=["\0"]), "workflow_ids[0]"),
+    ("CancelWorkflow", pb.CancelWorkflowRequest(workflow_id="x"), "workflow_id"),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from colonies.scheduler.v1 import process_pb2
+from colonies.scheduler.v1 import process_pb2, spec_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from tests.fault.proxy import Mode, Proxy
 from tests.harness.calls import eventually, refusal
@@ -102,13 +102,19 @@ async def test_submits_are_accepted_and_durable_without_redis_and_run_when_it_is
     await ways.valkey.turn(mode)
     singles = await asyncio.gather(*(acme.submit(spec(), spec()) for _ in range(10)))
     _, nodes = await acme.submit_workflow(spec("a"), spec("b", "a"))
-    assert rows(database_url)["process"] == 1 + 20 + 2
+    submissions = [
+        pb.WorkflowSubmission(request_id=f"several-{n}", workflow=spec_pb2.WorkflowSpec(nodes=[spec("a")])) for n in range(2)
+    ]
+    for _ in range(2):
+        answer = await acme.user.SubmitWorkflows(pb.SubmitWorkflowsRequest(colony_name=COLONY, submissions=submissions))
+    nodes += [workflow.process_ids[0] for workflow in answer.workflows]
+    assert rows(database_url)["process"] == 1 + 20 + 2 + 2
     # The same again is the same, and something else under its id is refused.
     first = await acme.submit(spec(), request_id="once")
     assert await acme.submit(spec(), request_id="once") == first
     error = await refusal(acme.submit(spec(), spec(), request_id="once"))
     assert error.code is grpc.StatusCode.ALREADY_EXISTS
-    assert rows(database_url)["process"] == 24
+    assert rows(database_url)["process"] == 26
     # What is not safe to repeat fails closed.
     await unavailable(acme.assigning())
     await ways.valkey.turn(Mode.PASS)

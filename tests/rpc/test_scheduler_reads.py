@@ -245,6 +245,9 @@ async def test_another_colony_gets_not_found_for_everything(acme: Acme) -> None:
     assert drop.reason == pb.DROP_REASON_SUPERSEDED
     assert not (await user.ListProcesses(pb.ListProcessesRequest(colony_name=OTHER))).processes
     assert not (await user.ListWorkflows(pb.ListWorkflowsRequest(colony_name=OTHER))).workflows
+    for with_outputs in (False, True):
+        wanted = pb.GetWorkflowResultsRequest(colony_name=OTHER, workflow_ids=[workflow_id], with_outputs=with_outputs)
+        assert not (await user.GetWorkflowResults(wanted)).results
     assert not (await user.ListLogs(pb.ListLogsRequest(colony_name=OTHER, executor_name="worker-1"))).entries
     poll = await worker.AssignProcesses(pb.AssignProcessesRequest(colony_name=OTHER, max_processes=9))
     assert not poll.assignments

@@ -169,6 +169,20 @@ class DueLoop:
         return min(LONGEST_WAIT_S, max(0.0, (claimed.following - self._now()).total_seconds()))
 
     async def _do(self, ids: Sequence[UUID]) -> None:
+        """Works, to the end: what a process has in hand when it is told to end would wait for its claim to run out."""
+        doing = asyncio.create_task(self._work_and_tell(ids))
+        try:
+            await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            while not doing.done():
+                # Whoever ends the process cancels again and again, and gives up in the end.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait((doing,))
+            if not doing.cancelled() and (error := doing.exception()) is not None:
+                self._log.warning("the last work was not finished", error=repr(error))
+            raise
+
+    async def _work_and_tell(self, ids: Sequence[UUID]) -> None:
         looks = await self._work(ids)
         if not looks:
             return

@@ -53,8 +53,8 @@ status: $(VENV)/.server ## Show what runs
 	@$(BIN)/colonies status
 
 .PHONY: test
-test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, about a quarter of an hour
-	$(BIN)/python -m pytest -q -m 'not fault and not model and not fuzz'
+test: $(VENV)/.dev ## Run the tests, two at a time: real Postgres, valkey and Envoy, under ten minutes on two cores
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz'
 
 .PHONY: test-fault
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes

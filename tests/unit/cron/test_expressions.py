@@ -260,7 +260,7 @@ def parsed(text: str, zone: str) -> Expression | None:
 
 
 @given(EXPRESSIONS, ZONES, MOMENTS, st.integers(1, 60))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_looking_forward_looking_back_and_counting_agree(text: str, zone: str, after: datetime, many: int) -> None:
     expression = parsed(text, zone)
     if expression is None:

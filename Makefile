@@ -63,6 +63,14 @@ test: $(VENV)/.dev ## Run the tests, two at a time: real Postgres, valkey and En
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes
 	$(BIN)/python -m pytest -q -m fault
 
+.PHONY: test-crons
+test-crons: $(VENV)/.dev ## A thousand crons every second for five minutes, a replica killed every 20 s, valkey once
+	COLONIES_TEST_CRONS=1000 COLONIES_TEST_CRON_SECONDS=300 COLONIES_TEST_KILL_SECONDS=20 $(BIN)/python -m pytest -q -s tests/fault/test_crons.py
+
+.PHONY: test-generators
+test-generators: $(VENV)/.dev ## A hundred thousand arguments into a generator, a replica killed every 20 s, valkey and Postgres once
+	COLONIES_TEST_ARGUMENTS=100000 COLONIES_TEST_PACK_SECONDS=120 COLONIES_TEST_KILL_SECONDS=20 $(BIN)/python -m pytest -q -s tests/fault/test_generators.py
+
 .PHONY: test-audit
 test-audit: $(VENV)/.dev ## Export a thousand workflows of running services, and find a thousand edits of that file
 	COLONIES_TEST_WORKFLOWS=1000 $(BIN)/python -m pytest -q -s -k 'many_workflows or edit' tests/rpc/test_scheduler_audit.py tests/audit/test_edits.py

@@ -348,7 +348,7 @@ async def test_a_sweep_of_what_was_dropped_leaves_what_came_since(
     assert await rows(replica.database, "argument") == 4
     await replica.generators.flush(caller(), "g", None)
     await replica.work()
-    assert replica.submitted() == [["kept 0", "kept 1", "kept 2"], ["last"]]
+    assert replica.submitted() == [["last"], ["kept 0", "kept 1", "kept 2"]]
     assert replica.waiting == [4]
 
 
@@ -661,3 +661,22 @@ async def test_lists_go_on_where_the_page_before_ended(replica: GeneratorReplica
     assert ([each.number for each in batches], more) == ([2], True)
     await replica.work()
     assert await replica.generators.batches("dev", "a", before=9, limit=9, unsubmitted=True) == ([], False)
+
+
+async def test_a_full_batch_wakes_the_loop_and_a_new_deadline_is_told_to_the_timers(replica: GeneratorReplica) -> None:
+    generator = await replica.add(max_count=3, timeout_ms=4_000)
+    timers = "colonies:{cron}:timers:generators"
+    await replica.pack("1", "a")
+    assert not replica.loop._urgent
+    await replica.work()
+    deadline = await replica.client.zscore(timers, str(generator.generator_id))
+    assert deadline == (replica.now() + timedelta(seconds=4)).timestamp() * 1_000
+    # Nothing is sooner by what joins it.
+    replica.clock.advance(seconds=1)
+    await replica.pack("2", "b")
+    assert replica.telling._task is None
+    await replica.pack("3", "c")
+    assert list(replica.loop._urgent) == [generator.generator_id]
+    await replica.work()
+    assert replica.submitted() == [["a", "b", "c"]]
+    assert await replica.client.zscore(timers, str(generator.generator_id)) is None

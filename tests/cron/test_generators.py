@@ -22,6 +22,7 @@ from servicekit.failures import (
 )
 from servicekit.postgres import Database
 from services.cron.domain.generator import Room
+from services.cron.domain.generator_ports import Claim
 from services.cron.domain.packing import Reason
 from services.cron.domain.ports import ON_BEHALF_REVOKED
 from tests.cron.fakes import OWNER, failing
@@ -680,3 +681,41 @@ async def test_a_full_batch_wakes_the_loop_and_a_new_deadline_is_told_to_the_tim
     await replica.work()
     assert replica.submitted() == [["a", "b", "c"]]
     assert await replica.client.zscore(timers, str(generator.generator_id)) is None
+
+
+async def test_of_many_that_claim_at_once_one_gets_it(replica: GeneratorReplica) -> None:
+    generator = await replica.add(max_count=1)
+    for turn in range(5):
+        await replica.pack(f"{turn}", "a")
+        now = replica.now()
+        until = now + timedelta(seconds=LEASE_S)
+        claims = await asyncio.gather(
+            *(replica.dispatches.claim(generator.generator_id, now, until=until, at_most=64) for _ in range(12))
+        )
+        (claim,) = [each for each in claims if isinstance(each, Claim)]
+        assert claims.count(None) == 11
+        await replica.dispatches.submitted(claim, claim.batches, now)
+
+
+@pytest.mark.parametrize("step", ["pack", "claim", "flush", "drop", "resume", "remove"])
+async def test_whoever_changes_a_generator_waits_for_its_row(replica: GeneratorReplica, step: str) -> None:
+    generator = await replica.add(max_count=2)
+    await replica.pack("1", "a")
+    await replica.generators.pause(caller(), "g")
+    now, generators = replica.now(), replica.generators
+    steps: dict[str, Callable[[], Any]] = {
+        "pack": lambda: replica.pack("2", "b"),
+        "claim": lambda: replica.dispatches.claim(generator.generator_id, now, until=now + timedelta(seconds=5), at_most=64),
+        "flush": lambda: generators.flush(caller(), "g", None),
+        "drop": lambda: generators.drop(caller(), "g", None),
+        "resume": lambda: generators.resume(caller(), "g"),
+        "remove": lambda: generators.remove(caller(), "g", force=True),
+    }
+    values = {"id": generator.generator_id}
+    async with replica.database.transaction() as connection:
+        await connection.execute("SELECT FROM generator WHERE id = %(id)s FOR UPDATE", values)
+        waiting = asyncio.create_task(steps[step]())
+        while not await replica.database.statement("SELECT pid FROM pg_locks WHERE NOT granted"):
+            assert not waiting.done()
+            await asyncio.sleep(0.01)
+    await waiting

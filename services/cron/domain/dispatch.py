@@ -27,6 +27,8 @@ MAX_CALL_NODES = 100_000
 FRAMING_BYTES = 12
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 60.0
+# Of a scheduler that is away: asking often costs little, and it is back at once.
+LONGEST_AWAY_S = 5.0
 MAX_ERROR_CHARACTERS = 1024
 # The reason of an AlreadyExists: there is a workflow of this id.
 WORKFLOW_ID_TAKEN = "WORKFLOW_ID_TAKEN"
@@ -124,7 +126,8 @@ class Dispatch:
         error = failure.message[:MAX_ERROR_CHARACTERS]
         fewer = max(1, len(batches) // 2)
         if isinstance(failure, Unavailable | ResourceExhausted):
-            delay_s = max(failure.retry_delay_s, min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(claim.tries, 20)))
+            longest_s = LONGEST_AWAY_S if isinstance(failure, Unavailable) else LONGEST_RETRY_S
+            delay_s = max(failure.retry_delay_s, min(longest_s, FIRST_RETRY_S * 2.0 ** min(claim.tries, 20)))
             retry_at = self._now() + timedelta(milliseconds=round(delay_s * 1000))
             return Setback(error, fewer, retry_at, pause_reason="", is_first=True)
         if isinstance(failure, PermissionDenied) and failure.reason == ON_BEHALF_REVOKED:

@@ -103,6 +103,7 @@ class DueLoop:
         self._workers = workers
         self._batch = batch
         self._woken = asyncio.Event()
+        self._timers_away = False
         # A dict for its order.
         self._urgent: dict[UUID, None] = {}
 
@@ -123,7 +124,7 @@ class DueLoop:
             await self._timers.set(soon)
         except Unavailable as error:
             # They are loaded from the rows when Redis is back.
-            self._log.info("cannot tell the timers", error=error.message)
+            self._note_timers(error)
         self.wake()
 
     async def run(self) -> None:
@@ -169,6 +170,20 @@ class DueLoop:
         return min(LONGEST_WAIT_S, max(0.0, (claimed.following - self._now()).total_seconds()))
 
     async def _do(self, ids: Sequence[UUID]) -> None:
+        """Works, to the end: what a process has in hand when it is told to end would wait for its claim to run out."""
+        doing = asyncio.create_task(self._work_and_tell(ids))
+        try:
+            await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            while not doing.done():
+                # Whoever ends the process cancels again and again, and gives up in the end.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait((doing,))
+            if not doing.cancelled() and (error := doing.exception()) is not None:
+                self._log.warning("the last work was not finished", error=repr(error))
+            raise
+
+    async def _work_and_tell(self, ids: Sequence[UUID]) -> None:
         looks = await self._work(ids)
         if not looks:
             return
@@ -178,22 +193,31 @@ class DueLoop:
         try:
             await self._timers.set(near)
         except Unavailable as error:
-            self._log.info("cannot tell the timers", error=error.message)
+            self._note_timers(error)
 
     async def _claim(self) -> Claimed:
         now = self._now()
         try:
             claimed = await self._timers.claim(now, until=now + self._lease, limit=self._batch, loaded_ms=LOAD_EVERY_MS)
+            self._note_timers(None)
             if claimed.load:
                 await self._load(now)
                 # What has just been loaded may be due.
                 return Claimed(claimed.ids, now, load=False)
         except Unavailable as error:
-            self._log.info("the timers are out of reach", error=error.message)
+            self._note_timers(error)
             return Claimed(
                 [each for each, _ in await self._rows.upcoming(now, after=None, limit=self._batch)], None, load=False
             )
         return claimed
+
+    def _note_timers(self, error: Unavailable | None) -> None:
+        """Tells once that Redis is away, and once that it is back; not at each look."""
+        if error is not None and not self._timers_away:
+            self._log.warning("the timers are out of reach; the rows are looked at", error=error.message)
+        elif error is None and self._timers_away:
+            self._log.info("the timers are back")
+        self._timers_away = error is not None
 
     async def _load(self, now: datetime) -> None:
         after = None

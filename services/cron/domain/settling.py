@@ -17,6 +17,8 @@ from services.cron.domain.ports import ON_BEHALF_REVOKED, Settlement
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 60.0
+# Of a scheduler that is away: many fires go in one call, so that asking often costs little, and it is back at once.
+LONGEST_AWAY_S = 5.0
 # Of a scheduler that is over a limit; one that is away is tried for ever.
 MOST_TRIES = 10
 FIRST_BACKOFF_S = 1.0
@@ -54,15 +56,19 @@ def failed(cron: Cron, now: datetime, failure: Failure) -> Settlement:
     """Its submit ended with a failure."""
     fire = _pending(cron)
     error = failure.message[:MAX_ERROR_CHARACTERS]
-    if isinstance(failure, Unavailable) or (isinstance(failure, ResourceExhausted) and fire.tries < MOST_TRIES):
+    if isinstance(failure, Unavailable):
+        return postponed(cron, now, error, at_least_s=failure.retry_delay_s, at_most_s=LONGEST_AWAY_S)
+    if isinstance(failure, ResourceExhausted) and fire.tries < MOST_TRIES:
         return postponed(cron, now, error, at_least_s=failure.retry_delay_s)
     return _refused(cron, now, error, for_good=isinstance(failure, PermissionDenied) and failure.reason == ON_BEHALF_REVOKED)
 
 
-def postponed(cron: Cron, now: datetime, error: str, *, at_least_s: float = 0.0) -> Settlement:
+def postponed(
+    cron: Cron, now: datetime, error: str, *, at_least_s: float = 0.0, at_most_s: float = LONGEST_RETRY_S
+) -> Settlement:
     """It is tried again: the fire stays, and with it its ids, so that what was entered unknown to us is not entered twice."""
     doublings = min(_pending(cron).tries - 1, MOST_DOUBLINGS)
-    return _still_pending(cron, now, max(at_least_s, min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0**doublings)), error)
+    return _still_pending(cron, now, max(at_least_s, min(at_most_s, FIRST_RETRY_S * 2.0**doublings)), error)
 
 
 def _refused(cron: Cron, now: datetime, error: str, *, for_good: bool) -> Settlement:

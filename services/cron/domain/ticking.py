@@ -51,7 +51,9 @@ def _missed(cron: Cron, moment: datetime, now: datetime) -> Tick:
     timetable, policy = cron.timetable, cron.policy
     if policy.missed is Missed.ALL:
         passed = timetable.passed(moment, now, policy.missed_at_most)
-        first, last = passed.newest[0], passed.newest[-1]
+        # None, if the zone's rules have changed since this moment was worked out.
+        newest = passed.newest or (moment,)
+        first, last = newest[0], newest[-1]
         left_out = _left_out(cron, moment, passed.count - len(passed.newest), now) if first > moment else None
         following = timetable.next_after(first)
         return _tick(timetable, following, first, fire=_fire(cron, first), left_out=left_out, catch_up_until=last)

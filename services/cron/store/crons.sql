@@ -70,6 +70,17 @@ WHERE cron_id = %(cron_id)s
 ORDER BY id DESC
 LIMIT %(limit)s;
 
+-- name: list_odd_fires
+-- As list_fires, of outcomes that are few among a cron's fires: pending, missed, refused. They have an index of their own.
+SELECT id, cron_id, kind, due_at, outcome, moments, tries, waits_for, error, fired_at
+FROM fire
+WHERE cron_id = %(cron_id)s
+    AND (%(before)s::uuid IS NULL OR id < %(before)s)
+    AND outcome IN (1, 4, 5)
+    AND outcome = ANY(%(outcomes)s::smallint[])
+ORDER BY id DESC
+LIMIT %(limit)s;
+
 -- name: update_schedule
 -- Give a cron, whose row is locked, another schedule, policy and workflow.
 UPDATE cron

@@ -211,6 +211,8 @@ def test_shell_completion_completes_commands_and_subcommands() -> None:
 
     assert set(completions("colonies wo", 1).split()) == {"workflow"}
     assert {"submit", "list", "graph"} <= set(completions("colonies workflow ", 2).split())
+    assert {"add", "update", "fires", "next", "preview"} <= set(completions("colonies cron ", 2).split())
+    assert {"pack", "bins", "batches", "flush", "drop"} <= set(completions("colonies generator ", 2).split())
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:

@@ -2,6 +2,11 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +201,34 @@ def test_an_outage_that_lasts_says_how_to_go_on(shell: Shell, server: FakeServer
     stem = server.requests[-1].request_id.removesuffix("-1")
     assert f"--request-id {stem}" in result.stderr
     assert len({request.request_id for request in server.requests}) == 1
+
+
+def test_a_refusal_is_told_without_advice(shell: Shell, server: FakeServer) -> None:
+    def refused(_: Any) -> Any:
+        raise Refusal(grpc.StatusCode.NOT_FOUND, "no such generator")
+
+    server.on(GENERATOR + "Pack", pb.PackRequest, refused)
+    result = shell("generator", "pack", "g", "1")
+    assert (result.exit_code, result.stderr) == (3, "error: no such generator\n")
+
+
+def test_an_interruption_ends_the_reading_at_once(shell: Shell, server: FakeServer) -> None:
+    arrived = threading.Event()
+
+    def pack(_: pb.PackRequest) -> pb.PackResponse:
+        arrived.set()
+        return pb.PackResponse(first_sequence=1)
+
+    server.on(GENERATOR + "Pack", pb.PackRequest, pack)
+    command = [sys.executable, "-c", "from colonies.cli import main; main()", "generator", "pack", "g", "-"]
+    with subprocess.Popen(command, env={**os.environ, **shell.env}, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write("1\n")
+        process.stdin.flush()
+        assert arrived.wait(30)
+        # The pipe stays open: more could come.
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
 
 
 def test_nothing_to_pack(shell: Shell, server: FakeServer) -> None:

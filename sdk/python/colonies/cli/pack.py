@@ -12,9 +12,12 @@ from colonies.cli.options import Options
 from colonies.cli.output import note
 from colonies.client.generators import calls_of
 from colonies.cron.v1.generator_service_pb2 import Argument
+from colonies.errors import ResourceExhaustedError, UnavailableError
 from colonies.scheduler.v1.spec_pb2 import Value
 
 MAX_ID = 100
+# What a repetition of the command may mend.
+UNFINISHED = (UnavailableError, ResourceExhaustedError, KeyboardInterrupt)
 
 
 @dataclass(slots=True)
@@ -73,10 +76,10 @@ def pack(
             here.client.retry_for = retry_for
             for number, call in enumerate(calls(groups, key, steady=request_id is not None), 1):
                 runner.run(_send(here, name, call, f"{stem}-{number}", packed))
-        except BaseException:
+        except BaseException as error:
             if packed.count:
                 note(f"packed {packed.count} arguments before this")
-            if repeatable or request_id is not None:
+            if isinstance(error, UNFINISHED) and (repeatable or request_id is not None):
                 note(f"to pack what is missing, and nothing twice: the same again with --request-id {stem}")
             raise
         finally:

@@ -20,7 +20,7 @@ from servicekit.clock import Clock, datetime_of
 from servicekit.failures import AlreadyExists, Failure, ResourceExhausted, Unavailable
 from services.cron.domain.cron import Cron, Outcome, Overlap, State, fire_request_id
 from services.cron.domain.due import Looks
-from services.cron.domain.ports import FireStore, Launch, Run, Settlement, WorkflowSubmitter
+from services.cron.domain.ports import Begun, FireStore, Launch, Run, Settlement, WorkflowSubmitter
 from services.cron.domain.settling import failed, postponed, skipped, submitted, waiting
 from services.cron.domain.ticking import Tick, tick
 
@@ -35,6 +35,16 @@ CALLS = 16
 CANCELS = 8
 MOST_RUNS = 1_000
 BROKEN_AGAIN_S = 60.0
+# While some of a pass wait for the scheduler, what is known of the others is written this often.
+SETTLE_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """Who has fires in hand, and until when nobody else takes them."""
+
+    claim_id: UUID
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +87,57 @@ class Fires:
         Raises:
             Unavailable: the database is out of reach; what was begun is taken up again when its claim has run out.
         """
-        claim, now = uuid.uuid4(), self._now()
-        begun = await self._store.begin(ids, now=now, claim=claim, until=now + self._lease, decide=self._decide)
-        if not begun.crons:
-            return begun.looks
+        now = self._now()
+        claim = _Claim(uuid.uuid4(), now + self._lease)
+        looks: dict[UUID, datetime | None] = {}
         groups: dict[tuple[str, str], list[Cron]] = defaultdict(list)
-        for cron in begun.crons:
-            groups[cron.colony, cron.initiator].append(cron)
-        settlements = [
-            settlement
-            for some in await asyncio.gather(*(self._group(colony, crons) for (colony, _), crons in groups.items()))
-            for settlement in some
-        ]
-        looks = await self._store.settle(settlements, claim=claim, now=self._now())
-        self._observe(settlements)
-        return {**begun.looks, **looks}
+        for begun in await self._begin(ids, claim):
+            looks.update(begun.looks)
+            for cron in begun.crons:
+                groups[cron.colony, cron.initiator].append(cron)
+        working = {asyncio.create_task(self._group(colony, crons, claim)) for (colony, _), crons in groups.items()}
+        try:
+            while working:
+                # Now and then what is done is written: those who are slow keep nobody else's fires until their claim is over.
+                done, working = await asyncio.wait(working, timeout=SETTLE_EVERY_S)
+                settlements = [settlement for each in done for settlement in each.result()]
+                if settlements:
+                    looks.update(await self._settle(settlements, claim))
+                    self._observe(settlements)
+        finally:
+            for each in working:
+                each.cancel()
+        return looks
+
+    async def _begin(self, ids: Sequence[UUID], claim: "_Claim") -> list[Begun]:
+        try:
+            now = self._now()
+            return [await self._store.begin(ids, now=now, claim=claim.claim_id, until=claim.until, decide=self._decide)]
+        except Failure:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
+            if len(ids) == 1:
+                return [Begun((), await self._put_off(ids[0], error))]
+            # One row that cannot be begun must not keep all the others from firing.
+            middle = len(ids) // 2
+            return [*await self._begin(ids[:middle], claim), *await self._begin(ids[middle:], claim)]
+
+    async def _settle(self, settlements: Sequence[Settlement], claim: "_Claim") -> Looks:
+        try:
+            return await self._store.settle(settlements, claim=claim.claim_id, now=self._now())
+        except Failure:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
+            if len(settlements) == 1:
+                return await self._put_off(settlements[0].cron.cron_id, error)
+            middle = len(settlements) // 2
+            return {**await self._settle(settlements[:middle], claim), **await self._settle(settlements[middle:], claim)}
+
+    async def _put_off(self, cron_id: UUID, error: Exception) -> Looks:
+        log.error("defect", cron_id=str(cron_id), error=repr(error), exc_info=error)
+        again = self._now() + timedelta(seconds=BROKEN_AGAIN_S)
+        await self._store.put_off(cron_id, again)
+        return {cron_id: again}
 
     def _decide(self, cron: Cron) -> Tick:
         try:
@@ -102,9 +148,11 @@ class Fires:
             again = self._now() + timedelta(seconds=BROKEN_AGAIN_S)
             return Tick(None, None, cron.next_fire, again, cron.acted_until or cron.since, cron.catch_up_until)
 
-    async def _group(self, colony: str, crons: Sequence[Cron]) -> Sequence[Settlement]:
-        """Fires of one colony on one account."""
+    async def _group(self, colony: str, crons: Sequence[Cron], claim: "_Claim") -> Sequence[Settlement]:
+        """Fires of one colony on one account; none whose turn comes after the claim: another has them in hand then."""
         async with self._calls:
+            if self._now() >= claim.until:
+                return []
             try:
                 settled, going = await self._look(colony, crons)
             except Failure as failure:
@@ -112,7 +160,7 @@ class Fires:
             except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
                 return [self._broken(cron, error) for cron in crons]
             for some in _portions(going):
-                settled += await self._submit(colony, some)
+                settled += await self._submit(colony, some, claim)
             return settled
 
     async def _look(self, colony: str, crons: Sequence[Cron]) -> tuple[list[Settlement], list[_Go]]:
@@ -183,7 +231,7 @@ class Fires:
         run = found.get(source)
         return _Go(cron, source, run.outputs) if run is not None else _Go(cron)
 
-    async def _submit(self, colony: str, going: Sequence[_Go]) -> Sequence[Settlement]:
+    async def _submit(self, colony: str, going: Sequence[_Go], claim: "_Claim") -> Sequence[Settlement]:
         """Submits some together; if they are refused, each alone, so that one cannot keep the others from firing."""
         try:
             workflows = await self._store.workflows([go.cron.cron_id for go in going])
@@ -200,6 +248,8 @@ class Fires:
         settlements = []
         limited: Failure | None = None
         for go, launch in launches:
+            if self._now() >= claim.until:
+                break
             # Once the scheduler is over a limit or away there is no use in asking on.
             refusal = limited or await self._enter(colony, [(go, launch)])
             if isinstance(refusal, Unavailable | ResourceExhausted):

@@ -221,5 +221,12 @@ class FireStore(DueRows, Protocol):
         ...
 
     async def settle(self, settlements: Sequence[Settlement], *, claim: UUID, now: datetime) -> Looks:
-        """Writes what became of fires that this claim still has in hand; returns when to look at their crons next."""
+        """Writes what became of fires that this claim still has in hand; returns when to look at their crons next.
+
+        That a fire was submitted is so whoever has it in hand, and is written as long as it is pending.
+        """
+        ...
+
+    async def put_off(self, cron_id: UUID, until: datetime) -> None:
+        """Lets nobody look at a cron that cannot be dealt with before this moment, and nobody have it in hand."""
         ...

@@ -69,6 +69,9 @@ class PostgresFireStore:
         }
         return {row[0]: row[1] for row in await self._database.tuples(QUERIES["settle"], values)}
 
+    async def put_off(self, cron_id: UUID, until: datetime) -> None:
+        await self._database.statement(QUERIES["put_off"], {"id": cron_id, "until": until})
+
 
 async def _looks_of_others(connection: Connection, ids: Collection[UUID], now: datetime) -> dict[UUID, datetime | None]:
     """When to look at what could not be locked.

@@ -73,7 +73,8 @@ FROM again
 WHERE fire.id = again.pending;
 
 -- name: settle
--- Write what became of fires that this claim still has in hand. What members have changed meanwhile stays (`version`).
+-- Write what became of fires that this claim still has in hand, or that were submitted: that is so whoever has them in hand by
+-- now. What members have changed meanwhile stays (`version`).
 WITH given AS (
     SELECT *
     FROM unnest(
@@ -89,8 +90,8 @@ WITH given AS (
     SELECT given.*, cron.version = given.version AS unchanged
     FROM given
     JOIN cron USING (id)
-    WHERE cron.claim = %(claim)s
-        AND cron.pending = given.fire_id
+    WHERE cron.pending = given.fire_id
+        AND (cron.claim = %(claim)s OR given.outcome = 2)
     ORDER BY id
     FOR NO KEY UPDATE OF cron
 ), ended AS (
@@ -132,3 +133,11 @@ FROM mine
 JOIN ended ON ended.cron_id = mine.id
 WHERE cron.id = mine.id
 RETURNING cron.id, cron.due_at;
+
+-- name: put_off
+-- Look at a cron that cannot be dealt with not before a moment.
+UPDATE cron
+SET retry_at = CASE WHEN pending IS NOT NULL THEN %(until)s::timestamptz END,
+    claim = NULL,
+    next_due_at = CASE WHEN next_fire_at IS NOT NULL THEN %(until)s::timestamptz END
+WHERE id = %(id)s;

@@ -140,12 +140,17 @@ class CronStore(Protocol):
         """Deletes everything of these colonies; returns how many crons that were."""
         ...
 
-    async def begin_run(self, cron_id: UUID, run: Fire, *, digest: str) -> Fire:
-        """Keeps a run before it is submitted; returns it, or the one that was kept first under the digest of its request id."""
+    async def begin_run(self, cron_id: UUID, run: Fire, *, digest: str) -> Fire | None:
+        """Keeps a run before it is submitted; returns it, or the one that was kept first under the digest of its request id.
+
+        None if the cron is gone.
+        """
         ...
 
-    async def settle_run(self, fire_id: UUID, outcome: Outcome, error: str, now: datetime) -> None:
-        """Writes what became of a run; one that was submitted stays so."""
+    async def settle_run(
+        self, fire_id: UUID, outcome: Outcome, error: str, now: datetime, *, fed_from: UUID | None = None
+    ) -> None:
+        """Writes what became of a run, and whose outputs were fed to it; one that was submitted stays so."""
         ...
 
     async def open_runs(self, before: datetime, *, limit: int) -> Sequence[tuple[str, UUID]]:

@@ -27,6 +27,7 @@ LONGEST_BACKOFF_S = 3_600.0
 SHORTEST_WATCH_S = 0.25
 LONGEST_WATCH_S = 5.0
 MOST_DOUBLINGS = 20
+PAUSED_WAITING = "the cron was paused while this waited for the run before it"
 
 
 def submitted(cron: Cron, now: datetime, *, fed_from: UUID | None = None) -> Settlement:
@@ -46,7 +47,7 @@ def waiting(cron: Cron, now: datetime, for_workflow: UUID) -> Settlement:
     """It waits for the end of the run before it. That it was looked at is no try."""
     fire = _pending(cron)
     if cron.state is State.PAUSED:
-        return skipped(cron, now, "the cron was paused while this waited for the run before it")
+        return skipped(cron, now, PAUSED_WAITING)
     pause_s = min(LONGEST_WATCH_S, max(SHORTEST_WATCH_S, (now - fire.due).total_seconds() / 10))
     still = _still_pending(cron, now, pause_s, f"waits for workflow {for_workflow}")
     return replace(still, waits_for=for_workflow, untried=1)

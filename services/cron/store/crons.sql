@@ -176,9 +176,12 @@ SELECT id
 FROM gone;
 
 -- name: insert_run
--- Keep a run before it is submitted; nothing if its request id is known.
+-- Keep a run before it is submitted; nothing if its request id is known, or its cron gone.
 INSERT INTO fire (id, cron_id, kind, due_at, outcome, tries, request)
-VALUES (%(id)s, %(cron_id)s, 2, %(due_at)s, 1, 1, %(request)s)
+SELECT %(id)s, cron.id, 2, %(due_at)s, 1, 1, %(request)s
+FROM cron
+WHERE cron.id = %(cron_id)s
+FOR KEY SHARE
 ON CONFLICT (cron_id, request) WHERE request <> '' DO NOTHING;
 
 -- name: find_run
@@ -189,7 +192,8 @@ WHERE cron_id = %(cron_id)s
     AND request = %(request)s;
 
 -- name: settle_run
--- What became of a run; one that was submitted stays so. The cron remembers its workflow.
+-- What became of a run; one that was submitted stays so. The cron remembers its workflow, unless it is settled so late that
+-- another has come since: the first 13 characters of an id are its moment.
 WITH ended AS (
     UPDATE fire
     SET outcome = %(outcome)s,
@@ -200,7 +204,11 @@ WITH ended AS (
     RETURNING id, cron_id, outcome
 )
 UPDATE cron
-SET last_workflow_id = ended.id
+SET last_workflow_id = CASE
+        WHEN left(cron.last_workflow_id::text, 13) > left(ended.id::text, 13) THEN cron.last_workflow_id
+        ELSE ended.id
+    END,
+    fed_from = COALESCE(%(fed_from)s::uuid, cron.fed_from)
 FROM ended
 WHERE cron.id = ended.cron_id
     AND ended.outcome = 2;

@@ -181,6 +181,11 @@ def fire_request_id(fire_id: UUID) -> str:
     return f"cron-{fire_id}"
 
 
+def error_text(message: str) -> str:
+    """As much of an error as a record says, of what can be stored."""
+    return message[:MAX_ERROR_CHARACTERS].replace("\0", "?").encode(errors="replace").decode()
+
+
 def run_digest(request_id: str) -> str:
     """A client's request id of any length and form, as 64 hex digits."""
     return hashlib.sha256(request_id.encode()).hexdigest()

@@ -10,7 +10,6 @@ from servicekit.caller import Caller
 from servicekit.clock import NS_PER_MS, Clock, datetime_of
 from servicekit.failures import AlreadyExists, FailedPrecondition, Failure, NotFound, PermissionDenied, Unavailable
 from services.cron.domain.cron import (
-    MAX_ERROR_CHARACTERS,
     Cron,
     Fire,
     Kind,
@@ -18,6 +17,7 @@ from services.cron.domain.cron import (
     Outcome,
     State,
     due_of,
+    error_text,
     fire_request_id,
     first_fire,
     run_digest,
@@ -259,7 +259,7 @@ class Crons:
             # Whether it came in is not known: it stays pending, and is settled by the next try or by the upkeep.
             raise
         except Failure as failure:
-            await self._store.settle_run(run.fire_id, Outcome.REFUSED, failure.message[:MAX_ERROR_CHARACTERS], self._now())
+            await self._store.settle_run(run.fire_id, Outcome.REFUSED, error_text(failure.message), self._now())
             raise _revoked(failure) from failure
         await self._store.settle_run(run.fire_id, Outcome.SUBMITTED, "", self._now(), fed_from=source)
         return run.fire_id

@@ -18,7 +18,7 @@ import structlog
 
 from servicekit.clock import Clock, datetime_of
 from servicekit.failures import AlreadyExists, Failure, ResourceExhausted, Unavailable
-from services.cron.domain.cron import Cron, Outcome, Overlap, State, fire_request_id
+from services.cron.domain.cron import Cron, Fire, Outcome, Overlap, State, fire_request_id
 from services.cron.domain.due import Looks
 from services.cron.domain.feeding import Fed, fed, source_of
 from services.cron.domain.ports import Begun, FireStore, Launch, Run, Settlement, WorkflowSubmitter
@@ -63,7 +63,7 @@ class Fires:
 
     Args:
         lease_s: how long a claim lasts, in seconds: longer than a call to the scheduler may take.
-        on_fire: told what became of a fire, and how many seconds after its moment.
+        on_fire: told what became of a fire, or was put off, and how many seconds after its moment.
     """
 
     def __init__(
@@ -104,17 +104,25 @@ class Fires:
                 done, working = await asyncio.wait(working, timeout=SETTLE_EVERY_S)
                 settlements = [settlement for each in done for settlement in each.result()]
                 if settlements:
-                    looks.update(await self._settle(settlements, claim))
-                    self._observe(settlements)
+                    written = await self._settle(settlements, claim)
+                    looks.update(written)
+                    self._observe(each for each in settlements if each.cron.cron_id in written)
         finally:
             for each in working:
                 each.cancel()
         return looks
 
     async def _begin(self, ids: Sequence[UUID], claim: _Claim) -> list[Begun]:
+        now, ticks = self._now(), list[Tick]()
+
+        def decide(cron: Cron) -> Tick:
+            ticks.append(self._decide(cron))
+            return ticks[-1]
+
         try:
-            now = self._now()
-            return [await self._store.begin(ids, now=now, claim=claim.claim_id, until=claim.until, decide=self._decide)]
+            begun = await self._store.begin(ids, now=now, claim=claim.claim_id, until=claim.until, decide=decide)
+            self._observe_left_out(each.left_out for each in ticks if each.left_out is not None)
+            return [begun]
         except Failure:
             raise
         except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
@@ -295,9 +303,14 @@ class Fires:
             assert fire is not None, "begun"
             outcome = settlement.outcome.name.lower() if settlement.waits_for is None else "waiting"
             self._on_fire(outcome, (self._now() - fire.due).total_seconds())
+            self._observe_left_out(settlement.left_out)
             if settlement.outcome is Outcome.REFUSED or settlement.state is State.PAUSED:
                 cron_id = str(settlement.cron.cron_id)
                 log.warning("fire", cron_id=cron_id, outcome=outcome, state=settlement.state.name, error=settlement.error)
+
+    def _observe_left_out(self, fires: Iterable[Fire]) -> None:
+        for fire in fires:
+            self._on_fire(fire.outcome.name.lower(), (self._now() - fire.due).total_seconds())
 
     def _now(self) -> datetime:
         return datetime_of(self._clock.now_ns())

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from servicekit.failures import Failure, PermissionDenied, ResourceExhausted, Unavailable
-from services.cron.domain.cron import MAX_ERROR_CHARACTERS, Cron, Fire, Outcome, State, due_of
+from services.cron.domain.cron import MAX_ERROR_CHARACTERS, Cron, Fire, Outcome, State, due_of, error_text
 from services.cron.domain.ports import ON_BEHALF_REVOKED, Settlement
 
 FIRST_RETRY_S = 0.5
@@ -56,7 +56,7 @@ def waiting(cron: Cron, now: datetime, for_workflow: UUID) -> Settlement:
 def failed(cron: Cron, now: datetime, failure: Failure) -> Settlement:
     """Its submit ended with a failure."""
     fire = _pending(cron)
-    error = failure.message[:MAX_ERROR_CHARACTERS]
+    error = error_text(failure.message)
     if isinstance(failure, Unavailable):
         return postponed(cron, now, error, at_least_s=failure.retry_delay_s, at_most_s=LONGEST_AWAY_S)
     if isinstance(failure, ResourceExhausted) and fire.tries < MOST_TRIES:

@@ -108,6 +108,7 @@ def _ticked(cron: Cron, tick: Tick) -> Cron:
 
 def _begin_values(ticks: Sequence[tuple[Cron, Tick]]) -> dict[str, object]:
     decided = [tick for _, tick in ticks]
+    missed = [tick.left_out if tick.fire is None else None for tick in decided]
     new = [(cron.cron_id, fire) for cron, tick in ticks for fire in (tick.fire, tick.left_out) if fire is not None]
     return {
         "ids": Uuids([cron.cron_id for cron, _ in ticks]),
@@ -117,6 +118,8 @@ def _begin_values(ticks: Sequence[tuple[Cron, Tick]]) -> dict[str, object]:
         "acted": Timestamps([tick.acted_until for tick in decided]),
         "catch_ups": Timestamps([tick.catch_up_until for tick in decided]),
         "pendings": Uuids([tick.fire.fire_id if tick.fire is not None else None for tick in decided]),
+        "lasts": Timestamps([None if fire is None else fire.due for fire in missed]),
+        "errors": Texts(["" if fire is None else fire.error for fire in missed]),
         "fire_ids": Uuids([fire.fire_id for _, fire in new]),
         "fire_crons": Uuids([cron_id for cron_id, _ in new]),
         "fire_kinds": SmallInts([fire.kind for _, fire in new]),

@@ -35,8 +35,8 @@ WITH given AS (
     SELECT *
     FROM unnest(
         %(ids)s::uuid[], %(states)s::smallint[], %(next_fires)s::timestamptz[], %(next_dues)s::timestamptz[],
-        %(acted)s::timestamptz[], %(catch_ups)s::timestamptz[], %(pendings)s::uuid[]
-    ) AS g (id, state, next_fire_at, next_due_at, acted_until, catch_up_until, pending)
+        %(acted)s::timestamptz[], %(catch_ups)s::timestamptz[], %(pendings)s::uuid[], %(lasts)s::timestamptz[], %(errors)s::text[]
+    ) AS g (id, state, next_fire_at, next_due_at, acted_until, catch_up_until, pending, last_fire_at, last_error)
 ), new AS (
     INSERT INTO fire (id, cron_id, kind, due_at, outcome, moments, tries, error, fired_at)
     SELECT *
@@ -53,6 +53,9 @@ SET state = given.state,
     acted_until = given.acted_until,
     catch_up_until = given.catch_up_until,
     pending = given.pending,
+    -- Of those that begin nothing, for all that passed was missed.
+    last_fire_at = COALESCE(given.last_fire_at, cron.last_fire_at),
+    last_error = CASE WHEN given.last_fire_at IS NULL THEN cron.last_error ELSE given.last_error END,
     retry_at = CASE WHEN given.pending IS NOT NULL THEN %(until)s::timestamptz END,
     claim = CASE WHEN given.pending IS NOT NULL THEN %(claim)s::uuid END
 FROM given

@@ -53,12 +53,20 @@ status: $(VENV)/.server ## Show what runs
 	@$(BIN)/colonies status
 
 .PHONY: test
-test: $(VENV)/.dev ## Run the tests: real Postgres, valkey and Envoy, about a quarter of an hour
-	$(BIN)/python -m pytest -q -m 'not fault and not model and not fuzz'
+test: $(VENV)/.dev ## Run the tests, two at a time: real Postgres, valkey and Envoy, under ten minutes on two cores
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz'
 
 .PHONY: test-fault
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes
 	$(BIN)/python -m pytest -q -m fault
+
+.PHONY: test-crons
+test-crons: $(VENV)/.dev ## A thousand crons every second for five minutes, a replica killed every 20 s, valkey once
+	COLONIES_TEST_CRONS=1000 COLONIES_TEST_CRON_SECONDS=300 COLONIES_TEST_KILL_SECONDS=20 $(BIN)/python -m pytest -q -s tests/fault/test_crons.py
+
+.PHONY: test-generators
+test-generators: $(VENV)/.dev ## A hundred thousand arguments into a generator, a replica killed every 20 s, valkey and Postgres once
+	COLONIES_TEST_ARGUMENTS=100000 COLONIES_TEST_PACK_SECONDS=120 COLONIES_TEST_KILL_SECONDS=20 $(BIN)/python -m pytest -q -s tests/fault/test_generators.py
 
 .PHONY: test-audit
 test-audit: $(VENV)/.dev ## Export a thousand workflows of running services, and find a thousand edits of that file

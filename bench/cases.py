@@ -3,8 +3,25 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench import depth, loaded, replicas, trust
-from bench.figures import BYTES, CYCLES_PER_S, MB, MS, PROCESSES_PER_S, RATIO, SHARE, SPEED_UP, Figure, Reach, Unit, figure
+from bench import crons, depth, generators, loaded, replicas, trust
+from bench.figures import (
+    BYTES,
+    COMMANDS_PER_S,
+    CYCLES_PER_S,
+    MB,
+    MS,
+    PACKS_PER_S,
+    PERCENT,
+    PROCESSES_PER_S,
+    RATIO,
+    SHARE,
+    SPEED_UP,
+    TRANSACTIONS_PER_S,
+    Figure,
+    Reach,
+    Unit,
+    figure,
+)
 from bench.limits import LIMIT_TEXTS, OWN_LIMITS, Limits
 from bench.run import Run, Samples, check_whole
 
@@ -30,6 +47,10 @@ class Case:
     has_million: bool = False
 
 
+def _signed_commit_p99(limits: Limits) -> float:
+    return limits.ms("limit_grpc_1_p99") + limits.ms("limit_ed25519") + limits.ms("limit_commit_1_p99")
+
+
 # The order matters: what needs quiet comes first, what leaves tens of thousands of rows comes last. The million have
 # installations of their own.
 CASES: Sequence[Case] = (
@@ -39,10 +60,53 @@ CASES: Sequence[Case] = (
             "idle_p50": Held(MS, lambda limits: limits.signed_commit_ms, "one signed call and one commit", Reach(4)),
             "idle_p99": Held(
                 MS,
-                lambda limits: limits.ms("limit_grpc_1_p99") + limits.ms("limit_ed25519") + limits.ms("limit_commit_1_p99"),
+                _signed_commit_p99,
                 "the same, 99th percentiles",
                 Reach(12),
             ),
+        },
+    ),
+    Case(
+        crons.idle,
+        {
+            **{
+                f"cron_idle_{name}": Held(PERCENT, lambda limits: limits.of("limit_cron_idle_0", PERCENT), "without crons")
+                for name in crons.IDLE
+            },
+            "cron_idle_commands": Held(
+                COMMANDS_PER_S, lambda limits: limits.of("limit_cron_commands_0", COMMANDS_PER_S), "without crons"
+            ),
+            "cron_idle_statements": Held(
+                TRANSACTIONS_PER_S, lambda limits: limits.of("limit_cron_statements_0", TRANSACTIONS_PER_S), "without crons"
+            ),
+        },
+    ),
+    Case(
+        crons.claim,
+        {
+            f"cron_claim_{name}": Held(
+                MS,
+                lambda limits: limits.ms("limit_transaction") + limits.ms("limit_zrange_100"),
+                "an empty transaction, and 100 members of a sorted set",
+            )
+            for name in crons.IDLE
+        },
+    ),
+    Case(
+        generators.filling,
+        {
+            "pack_to_workflow": Held(
+                MS, lambda limits: 2 * limits.signed_commit_ms, "two signed calls, one after the other, and one commit each"
+            )
+        },
+    ),
+    Case(
+        generators.packs,
+        {
+            "pack_p50": Held(MS, lambda limits: limits.signed_commit_ms, "one signed call and one commit"),
+            "pack_p99": Held(MS, _signed_commit_p99, "the same, 99th percentiles"),
+            "packs_1": Held(PACKS_PER_S, lambda limits: 1000 / limits.signed_commit_ms, "one signed call and one commit each"),
+            "packs_16": Held(PACKS_PER_S, lambda limits: limits.per_s("limit_grpc_32"), "empty calls, 32 callers"),
         },
     ),
     Case(
@@ -172,7 +236,9 @@ CASES: Sequence[Case] = (
 NAMES = (
     "cycle_sdk", "cycle_unary", "submit_1", "submit_32", "submit_batch", "idle_p50", "idle_p99", "assign_depth", "assign_named",
     "fan_1000", "chain_100", "submit_dag_10k", "rss_1m", "redis_bytes", "replicas_2", "receipts_sdk", "receipts_unary",
-    "signed_sdk", "signed_unary",
+    "signed_sdk", "signed_unary", "cron_idle_1k", "cron_idle_10k", "cron_idle_100k", "cron_idle_commands",
+    "cron_idle_statements", "cron_claim_1k", "cron_claim_10k", "cron_claim_100k", "pack_p50", "pack_p99", "packs_1", "packs_16",
+    "pack_to_workflow",
 )  # fmt: skip
 HELD: Mapping[str, Held] = {name: held for case in CASES for name, held in case.figures.items()}
 QUICK_NAMES = [name for name in NAMES if not any(name in case.figures for case in CASES if case.has_million)]

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure this machine's Colonies.")
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"what to measure; default all: {', '.join(NAMES)}")
-    parser.add_argument("--quick", action="store_true", help="under 90 s: shorter repetitions, wider spread, no million")
+    parser.add_argument("--quick", action="store_true", help="about two minutes: shorter repetitions, wider spread, no million")
     parser.add_argument("--dry-run", action="store_true", help="show the figures, and write no file")
     parser.add_argument(
         "--profile", metavar="NAME", help="run one benchmark with py-spy on the scheduler; writes to bench/profiles/"

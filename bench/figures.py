@@ -24,6 +24,7 @@ class Unit:
 PROCESSES_PER_S = Unit("processes/s", "more")
 CYCLES_PER_S = Unit("cycles/s", "more")
 CALLS_PER_S = Unit("calls/s", "more")
+PACKS_PER_S = Unit("packs/s", "more")
 MS = Unit("ms", "less")
 RATIO = Unit("times as long", "less")
 SPEED_UP = Unit("times as much", "more")
@@ -31,7 +32,17 @@ SHARE = Unit("of the rate without", "more")
 # 10^6 bytes.
 MB = Unit("MB", "less")
 BYTES = Unit("bytes", "less")
-UNITS = {unit.name: unit for unit in (PROCESSES_PER_S, CYCLES_PER_S, CALLS_PER_S, MS, RATIO, SPEED_UP, SHARE, MB, BYTES)}
+# Of one processor, user and system.
+PERCENT = Unit("% of a processor", "less")
+COMMANDS_PER_S = Unit("commands/s", "less")
+TRANSACTIONS_PER_S = Unit("transactions/s", "less")
+UNITS = {
+    unit.name: unit
+    for unit in (
+        PROCESSES_PER_S, CYCLES_PER_S, CALLS_PER_S, PACKS_PER_S, MS, RATIO, SPEED_UP, SHARE, MB, BYTES, PERCENT, COMMANDS_PER_S,
+        TRANSACTIONS_PER_S,
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +79,8 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """How many times worse than the limit: 1 is as good as can be."""
-        if self.limit is None:
+        """How many times worse than the limit: 1 is as good as can be. None where one of them is nothing."""
+        if self.limit is None or 0 in {self.limit, self.value}:
             return None
         return self.limit / self.value if self.unit.better == "more" else self.value / self.limit
 

@@ -131,6 +131,15 @@ class Installation:
         msg = f"{name} does not run"
         raise BenchError(msg)
 
+    def environment_of(self, name: str) -> dict[str, str]:
+        """What a part of the stack was started with.
+
+        Raises:
+            BenchError: it does not run.
+        """
+        entries = Path(f"/proc/{self.pid_of(name)}/environ").read_bytes().decode().rstrip("\0").split("\0")
+        return dict(entry.split("=", 1) for entry in entries)
+
     def rss_bytes(self, name: str) -> int:
         """The resident memory of a part of the stack.
 

@@ -16,7 +16,21 @@ from bench import tables
 from bench.bare import BareCalls, BareServer
 from bench.effort import Effort
 from bench.failure import BenchError
-from bench.figures import BYTES, CALLS_PER_S, CYCLES_PER_S, MB, MS, PROCESSES_PER_S, Figure, Unit, figure, percentile
+from bench.figures import (
+    BYTES,
+    CALLS_PER_S,
+    COMMANDS_PER_S,
+    CYCLES_PER_S,
+    MB,
+    MS,
+    PERCENT,
+    PROCESSES_PER_S,
+    TRANSACTIONS_PER_S,
+    Figure,
+    Unit,
+    figure,
+    percentile,
+)
 from bench.installation import Installation
 from bench.loads import Load, LoadProcess, Timed, Window, rate, running, timed
 from bench.run import done_in
@@ -52,9 +66,22 @@ LIMIT_TEXTS = {
     "limit_ed25519": "an Ed25519 signature made and checked",
     "limit_rss_0": "resident memory of a scheduler with nothing waiting",
     "limit_zset_entry": "a sorted set's entry with a member of 16 bytes in Valkey",
+    "limit_transaction": "an empty Postgres transaction",
+    "limit_zrange_100": "100 members of a sorted set by score from Valkey",
+    "limit_cron_idle_0": "a cron service without crons",
+    "limit_cron_commands_0": "its commands to Valkey",
+    "limit_cron_statements_0": "its transactions in Postgres, most of them one statement",
 }
 # Measured by the case that is held against them.
-OWN_LIMITS: Mapping[str, Unit] = {"limit_rss_0": MB, "limit_zset_entry": BYTES}
+OWN_LIMITS: Mapping[str, Unit] = {
+    "limit_rss_0": MB,
+    "limit_zset_entry": BYTES,
+    "limit_transaction": MS,
+    "limit_zrange_100": MS,
+    "limit_cron_idle_0": PERCENT,
+    "limit_cron_commands_0": COMMANDS_PER_S,
+    "limit_cron_statements_0": TRANSACTIONS_PER_S,
+}
 
 
 @dataclass(frozen=True, slots=True)

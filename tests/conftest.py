@@ -30,9 +30,11 @@ def valkey_server() -> Iterator[Valkey]:
 
 
 @pytest.fixture(scope="session")
-def databases(postgres_server: Postgres) -> Databases:
+def databases(postgres_server: Postgres) -> Iterator[Databases]:
     """Where databases come from."""
-    return Databases(postgres_server)
+    made = Databases(postgres_server)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ LOOPBACK = "127.0.0.1"
 _FIRST, _LAST = 20_000, 32_000
 _TRIES = 200
 
-_handed_out: set[int] = set()
+_handed_out: dict[int, socket.socket] = {}
 _guard = threading.Lock()
 
 
@@ -38,13 +38,14 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_port() -> int:
-    """A free loopback port, never the same one twice from one process: two children must not be given one port."""
-    with _guard:
-        for _ in range(_TRIES):
-            port = random.randint(_FIRST, _LAST)  # noqa: S311 - not a secret
-            if port not in _handed_out and is_free(port):
-                _handed_out.add(port)
-                return port
+    """A free loopback port, and this process's for as long as it lives: no two children are ever given one port.
+
+    Nor do two processes that look at the same time, each for its own children, get the same one.
+    """
+    for _ in range(_TRIES):
+        port = random.randint(_FIRST, _LAST)  # noqa: S311 - not a secret
+        if is_free(port) and _claim(port):
+            return port
     msg = f"no free port found on {LOOPBACK} between {_FIRST} and {_LAST}"
     raise StackError(msg)
 
@@ -53,9 +54,7 @@ def kept_port(path: Path) -> int:
     """The port written in a file if it is still free, or else a new one, which is then written there."""
     with suppress(OSError, ValueError):
         port = int(path.read_text(encoding="ascii"))
-        if is_free(port):
-            with _guard:
-                _handed_out.add(port)
+        if is_free(port) and (port in _handed_out or _claim(port)):
             return port
     port = free_port()
     write_atomically(path, f"{port}\n")
@@ -78,6 +77,23 @@ def check_front_door(host: str, port: int) -> None:
         else:
             msg = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise StackError(msg) from None
+
+
+def _claim(port: int) -> bool:
+    """Takes the name that stands for a port, before anybody listens on it. False if it is taken, by this process too.
+
+    An abstract name is as wide as the ports are (one network namespace), is in no directory, and is given back by the
+    kernel when the process ends, however it ends.
+    """
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0colonies-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    with _guard:
+        _handed_out[port] = claim
+    return True
 
 
 def _try_bind(host: str, port: int) -> None:

@@ -184,38 +184,60 @@ async def test_who_is_killed_while_it_enters_has_entered_nothing(world: World) -
 
 
 @pytest.mark.usefixtures("no_deadlocks")
-@pytest.mark.parametrize("turn", range(10))
-async def test_who_enters_overlapping_sets_in_any_order_waits_for_nobody_that_waits_for_it(world: World, turn: int) -> None:
+async def test_who_enters_overlapping_sets_in_any_order_waits_for_nobody_that_waits_for_it(world: World) -> None:
     """Each request id has one workflow, of the id that was chosen for it; nobody is ended for a deadlock."""
-    chosen = {f"r{number}": uuid.uuid4() for number in range(20)}
+    chosen: dict[str, UUID] = {}
 
-    async def submit(seed: int) -> list[Awaitable[list[Entered]]]:
-        order = random.Random(f"{turn} {seed}").sample(sorted(chosen), 12)
+    async def submit(mine: Sequence[str], seed: str) -> int:
+        order = random.Random(seed).sample(mine, 12)
         answers = await entered(world, call(*[one(each, chosen[each]) for each in order]))
         assert [answer.workflow_id for answer in answers] == [chosen[each] for each in order]
-        return [answer for answer in answers if answer.changes.ready]  # type: ignore[misc]
+        return sum(len(answer.changes.ready) for answer in answers)
 
-    new = await asyncio.gather(*(submit(seed) for seed in range(6)))
-    assert sum(map(len, new)) == len(await request_ids(world))
+    new = 0
+    for turn in range(50):
+        mine = [f"{turn}-{number}" for number in range(20)]
+        chosen |= {each: uuid.uuid4() for each in mine}
+        new += sum(await asyncio.gather(*(submit(mine, f"{turn} {caller}") for caller in range(2 + turn % 5))))
+    assert new == len(await request_ids(world))
 
 
 @pytest.mark.usefixtures("no_deadlocks")
 async def test_workflow_ids_chosen_twice_in_any_order_go_to_one(world: World) -> None:
     """Under other request ids: who comes second is refused, whole."""
-    ids = [uuid.uuid4() for _ in range(12)]
 
-    async def submit(seed: int) -> str:
+    async def submit(ids: Sequence[UUID], seed: str) -> str:
         order = random.Random(seed).sample(ids, 8)
         try:
-            await entered(world, call(*[one(f"{seed}-{each}", each) for each in order]))
+            await entered(world, call(*[one(f"{seed} {number}", each) for number, each in enumerate(order)]))
         except AlreadyExists as error:
             return error.reason
         return ""
 
-    reasons = await asyncio.gather(*(submit(seed) for seed in range(6)))
-    # Any two of the calls have an id in common.
-    assert sorted(reasons) == ["", *["WORKFLOW_ID_TAKEN"] * 5]
-    assert len(await request_ids(world)) == 8
+    for turn in range(20):
+        ids = [uuid.uuid4() for _ in range(12)]
+        # Any two of the calls have an id in common.
+        reasons = await asyncio.gather(*(submit(ids, f"{turn} {caller}") for caller in range(6)))
+        assert sorted(reasons) == ["", *["WORKFLOW_ID_TAKEN"] * 5]
+    assert len(await request_ids(world)) == 8 * 20
+
+
+@pytest.mark.usefixtures("no_deadlocks")
+async def test_who_waits_for_a_workflow_id_has_none_that_others_wait_for(world: World) -> None:
+    """Somebody holds the second of three ids, which two calls have in opposite orders, and then lets go."""
+    first, held, last = sorted(uuid.uuid4() for _ in range(3))
+    orders = {"a": (first, held, last), "b": (last, held, first)}
+    async with holding(world, one("held", held)) as connection:
+        calls = []
+        for count, (name, ids) in enumerate(orders.items(), 1):
+            given = call(*[one(f"{name}{number}", each) for number, each in enumerate(ids)])
+            calls.append(asyncio.create_task(entered(world, given)))
+            await waits_for_a_lock(world, count=count)
+        await connection.rollback()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert [getattr(outcome, "reason", outcome) for outcome in refused] == ["WORKFLOW_ID_TAKEN"]
+    assert len(await request_ids(world)) == 3
 
 
 async def test_the_id_of_a_workflow_that_is_being_removed_is_taken(world: World) -> None:

@@ -20,7 +20,7 @@ from services.scheduler.store.sql import WORKFLOWS
 from services.scheduler.store.statistics import StatisticsStore
 from tests.harness.calls import eventually
 
-from .scheduler_records import ALICE, COLONY, START, World, at, spec, success
+from .scheduler_records import ALICE, COLONY, START, World, at, receipt, spec, submission, success
 
 pytestmark = pytest.mark.asyncio
 
@@ -94,6 +94,21 @@ async def test_nothing_hangs_on_after_it(world: World) -> None:
     assert await counts.count(COLONY, oldest_minute(START), 1_000) is Counted.ALL
     assert not any((await world.counts()).values())
     assert await world.rows("departing") == await world.rows("removal") == []
+
+
+async def test_the_call_of_several_workflows_is_kept_as_long_as_one_of_them(world: World) -> None:
+    await keep(world, cancelled=60_000)
+    own = receipt()
+    given = [submission(spec("a"), spec("b", "a"), workflow=True, receipt=own) for _ in range(3)]
+    counts = StatisticsStore(world.database)
+    for left, one in zip((4, 2, 0), await world.call(*given), strict=True):
+        assert one.workflow_id is not None
+        await world.cancel_workflow(one.workflow_id)
+        world.clock.advance(seconds=HOUR)
+        await swept(retention(world))
+        assert await counts.count(COLONY, oldest_minute(START), 1_000) is Counted.ALL
+        kept = {bytes(row["digest"]): row["uses"] for row in await world.rows("receipt")}
+        assert kept == ({own.digest: left} if left else {})
 
 
 async def test_other_colonies_keep_what_they_have(world: World) -> None:

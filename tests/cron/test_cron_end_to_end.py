@@ -129,6 +129,18 @@ async def test_a_workflow_that_could_not_be_submitted_is_refused_when_the_cron_i
     assert not await world.workflows()
 
 
+async def test_a_workflow_that_could_not_be_submitted_is_refused_when_the_cron_is_updated(world: World) -> None:
+    added = (await world.user.AddCron(adding(interval_ms=86_400_000))).cron
+    broken = WorkflowSpec()
+    broken.CopyFrom(WORKFLOW)
+    broken.nodes[1].conditions.dependencies[0].node_name = "nobody"
+    updating = pb.UpdateCronRequest(colony_name=COLONY, name="tick", schedule=pb.Schedule(interval_ms=1_000), workflow=broken)
+    error = await refusal(world.user.UpdateCron(updating))
+    assert isinstance(error, InvalidArgumentError)
+    assert all(violation.field.startswith("workflow.nodes[1]") for violation in error.violations)
+    assert await world.cron() == added
+
+
 async def test_removing_the_cron_ends_it(world: World) -> None:
     await world.user.AddCron(adding())
     await world.until(1)

@@ -27,6 +27,8 @@ UNWRITTEN_S = 1.0
 UNDER_WAY_S = 15.0
 # How a service ends that is started again in the middle of an outage, to be started once more.
 CANNOT_START = "cannot start"
+# gRPC's own line when whoever called has gone in the very moment of the answer.
+CALLER_GONE = "ExecuteBatchError raised in core by servicer method"
 
 
 @dataclass(slots=True)
@@ -220,7 +222,9 @@ def _error(line: str) -> str:
         entry = json.loads(line)
     except ValueError:
         return ""
-    if not isinstance(entry, dict) or entry.get("level") not in {"error", "critical"} or entry.get("event") == CANNOT_START:
+    if not isinstance(entry, dict) or entry.get("level") not in {"error", "critical"}:
+        return ""
+    if entry.get("event") == CANNOT_START or str(entry.get("event")).startswith(CALLER_GONE):
         return ""
     last = str(entry.get("exception", entry.get("error", ""))).strip().splitlines()
     return f"{entry.get('event')} ({entry.get('method', entry.get('loop', ''))}): {last[-1] if last else ''}"

@@ -71,6 +71,7 @@ def test_errors_in_logs_are_blamed_and_outages_are_not(tmp_path: Path) -> None:
     lines = [
         {"level": "warning", "event": "upkeep waits"},
         {"level": "error", "event": "cannot start", "error": "the database is out of reach"},
+        {"level": "error", "event": "ExecuteBatchError raised in core by servicer method [/m]", "exception": "Traceback"},
         {"level": "error", "event": "defect", "method": "/m", "exception": "Traceback\nRuntimeError: one"},
         {"level": "error", "event": "defect", "method": "/m", "exception": "Traceback\nRuntimeError: one"},
     ]

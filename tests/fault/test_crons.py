@@ -15,7 +15,6 @@ import pytest
 
 from colonies.client import AsyncClient
 from colonies.cron.v1 import cron_service_pb2 as pb
-from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.scheduler.v1.spec_pb2 import Conditions, FunctionSpec, WorkflowSpec
 from tests.acceptance.world import until
 from tests.fault.accounting import Accounts, audit_logs
@@ -69,10 +68,6 @@ async def add(client: AsyncClient, number: int) -> Added:
     return Added(cron.cron_id, name, policy.overlap, cron.created_time.ToMilliseconds(), schedule.HasField("expression"))
 
 
-async def pause(client: AsyncClient, cron: Added) -> None:
-    await client.call(client.cron.PauseCron, pb.PauseCronRequest(colony_name=COLONY, name=cron.name))
-
-
 def count(url: str, query: Any, *values: object) -> int:
     """One number from the tables."""
     with psycopg.connect(url, autocommit=True) as connection:
@@ -94,25 +89,11 @@ async def comes_to_none(running: Rig, what: str, query: str, *values: object) ->
 
 async def as_calls_tell(client: AsyncClient, cron: Added, books: Books) -> list[str]:
     """What the RPCs say of a cron otherwise than the tables."""
-    found: list[pb.Fire] = []
-    fires = pb.ListFiresRequest(colony_name=COLONY, name=cron.name, page_size=1_000)
-    while True:
-        answer = await client.call(client.cron.ListFires, fires)
-        found += answer.fires
-        fires.cursor = answer.next_cursor
-        if not fires.cursor:
-            break
-    workflows: list[str] = []
-    asked = scheduler.ListWorkflowsRequest(colony_name=COLONY, label=cron.name, page_size=1_000)
-    while True:
-        listed = await client.call(client.scheduler.ListWorkflows, asked)
-        workflows += [one.workflow_id for one in listed.workflows]
-        asked.cursor = listed.next_cursor
-        if not asked.cursor:
-            break
+    found = [fire async for fire in client.list_fires(cron.name)]
+    workflows = [one.workflow_id async for one in client.list_workflows(label=cron.name)]
     kept = [fire for fire in books.fires if fire.cron_id == cron.cron_id][::-1]
     submitted = [fire.fire_id for fire in kept if fire.outcome == SUBMITTED]
-    now = (await client.call(client.cron.GetCron, pb.GetCronRequest(colony_name=COLONY, name=cron.name))).cron
+    now = await client.get_cron(cron.name)
     told = {
         "ListFires": [(one.fire_id, one.due_time.ToMilliseconds(), one.outcome, one.tries) for one in found]
         == [(one.fire_id, one.due_ms, one.outcome, one.tries) for one in kept],
@@ -133,7 +114,7 @@ async def tell(running: Rig, kills: Kills) -> tuple[list[Added], Books, int, lis
         await comes_to_none(running, "every cron has fired up to now", BEHIND, psycopg.TimestampFromTicks(until_ms / 1000 - 1))
         behind_s = time.time() - until_ms / 1000
         print(f"\n{CRONS} crons for {SECONDS:g} s; all had fired {behind_s:.1f} s after that", flush=True)
-        await each(crons, lambda cron: pause(client, cron))
+        await each(crons, lambda cron: client.pause_cron(cron.name))
         await comes_to_none(running, "nothing is pending", PENDING)
         books = await asyncio.to_thread(Books.read, running.postgres.url())
         by_policy = groupby(sorted(crons, key=lambda cron: cron.overlap), key=lambda cron: cron.overlap)
@@ -144,7 +125,7 @@ async def tell(running: Rig, kills: Kills) -> tuple[list[Added], Books, int, lis
 
 async def play() -> None:
     async with rig(executors={}, replicas={"cron": len(REPLICAS)}) as running:
-        kills = Kills(running, REPLICAS, KILL_EVERY_S, servers=())
+        kills = Kills(running, REPLICAS, KILL_EVERY_S, servers=("valkey",))
         crons, books, until_ms, otherwise = await tell(running, kills)
         accounts = Accounts()
         account(crons, books, until_ms, accounts)

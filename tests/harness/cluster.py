@@ -104,7 +104,7 @@ class Cluster:
                 raise end
 
     async def stop_replica(self, replica: Replica) -> None:
-        """Ends one replica. `start(name, listen=replica.address)` brings it back where the others look for it."""
+        """Ends one replica. One with a `listen` of its own in the settings can be brought back where the others look for it."""
         self.replicas[replica.name].remove(replica)
         await replica.stop()
 

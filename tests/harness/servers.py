@@ -11,16 +11,19 @@ from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
-from deploy.local.postgres import Postgres
+from deploy.local.postgres import ROLE, Postgres
 from deploy.local.valkey import Valkey
 from servicekit.postgres import migrate
 
 ALL_SERVICES = ("auth", "registry", "scheduler", "cron")
 # Comma-separated names: only these services are migrated and started. For working on one of them.
 ONLY_VARIABLE = "COLONIES_TEST_SERVICES"
+_MEMORY = Path("/dev/shm")
+_MEMORY_NEEDED = 2 << 30  # the log may grow to one, and each of some databases at a time has a hundredth
 
 
 def present_services() -> tuple[str, ...]:
@@ -42,18 +45,30 @@ def _is_there(service: str, module: str) -> bool:
 
 
 @contextmanager
-def open_directory() -> Iterator[Path]:
+def open_directory(parent: Path | None = None) -> Iterator[Path]:
     """A directory that the account of the embedded servers may walk through; pytest's own is closed under root."""
-    path = Path(tempfile.mkdtemp(prefix="colonies-test-"))
+    path = Path(tempfile.mkdtemp(prefix="colonies-test-", dir=parent))
     path.chmod(0o711)
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
 
+def _in_memory() -> Path | None:
+    """Where files are kept in memory, if there is enough of it.
+
+    A database for each test is some 500 files to make and to delete: a fiftieth of a second there, a fifth on a disk.
+    """
+    try:
+        roomy = shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED
+    except OSError:
+        return None
+    return _MEMORY if roomy and psutil.virtual_memory().available >= 2 * _MEMORY_NEEDED else None
+
+
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """A Postgres that does not sync to disk."""
-    with open_directory() as directory, Postgres(directory / "postgres", durable=False) as server:
+    """A Postgres that does not sync to disk, in memory where that can be: for tests that do not kill it."""
+    with open_directory(_in_memory()) as directory, Postgres(directory / "postgres", durable=False) as server:
         yield server
 
 
@@ -74,23 +89,26 @@ class Databases:
 
     def __init__(self, server: Postgres) -> None:
         self._server = server
+        # One for all tests, as to prove a password takes longer than all else about a connection. A superuser's: only it may
+        # end an autovacuum worker, which is in the way of a DROP DATABASE now and then.
+        self._connection = psycopg.connect(server.superuser_url("postgres"), autocommit=True)
         self._template = f"template_{uuid.uuid4().hex[:12]}"
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self._template)))
+        self._create(self._template, "template1")
         asyncio.run(_migrate_all(server.url(self._template)))
 
     @contextmanager
     def fresh(self, *, migrated: bool = True) -> Iterator[str]:
         """The URL of a database of its own."""
         name = f"test_{uuid.uuid4().hex[:12]}"
-        template = self._template if migrated else "template1"
-        # Copied as files, without a trip through the log, which nobody would read here.
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
-        self._execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        self._create(name, self._template if migrated else "template1")
         yield self._server.url(name)
-        # Only the superuser may end an autovacuum worker, which is in the way now and then.
-        drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
-        self._execute(drop, url=self._server.superuser_url("postgres"))
+        self._connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def _execute(self, statement: sql.Composed, *, url: str = "") -> None:
-        with psycopg.connect(url or self._server.url("postgres"), autocommit=True) as connection:
-            connection.execute(statement)
+    def close(self) -> None:
+        """Makes no more databases."""
+        self._connection.close()
+
+    def _create(self, name: str, template: str) -> None:
+        # Copied as files, without a trip through the log, which nobody would read here.
+        statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY FILE_COPY")
+        self._connection.execute(statement.format(sql.Identifier(name), sql.Identifier(ROLE), sql.Identifier(template)))

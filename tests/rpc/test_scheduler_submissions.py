@@ -10,10 +10,12 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from colonies.client import AsyncClient
+from colonies.errors import AlreadyExistsError, InvalidArgumentError
 from colonies.scheduler.v1 import controls_pb2, process_pb2, spec_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from tests.harness.calls import refusal
-from tests.harness.cluster import COLONY, USER, Cluster
+from tests.harness.cluster import CLUSTER, COLONY, USER, Cluster
 from tests.harness.keys import key_of
 
 from .scheduler_colony import SERVICES, Acme, ref_of, rows, spec, value
@@ -337,3 +339,30 @@ async def test_the_cron_service_cancels_what_is_its_members(acme: Acme, cron: An
 async def process_of(acme: Acme, workflow_id: str) -> str:
     request = pb.ListProcessesRequest(colony_name=COLONY, workflow_id=workflow_id)
     return str((await acme.user.ListProcesses(request)).processes[0].process_id)
+
+
+async def test_the_client_submits_together_what_comes_together(acme: Acme, database_url: str) -> None:
+    """One of them is bad, one was submitted before, and one comes twice."""
+    host, _, port = acme.cluster.replicas["scheduler"][0].address.partition(":")
+    async with AsyncClient(host, int(port), COLONY, acme.keys.user, CLUSTER) as client:
+
+        async def submit(name: str, request_id: str | None = None) -> pb.SubmitWorkflowResponse:
+            return await client.submit_workflow(one("", spec(name)).workflow, request_id=request_id)
+
+        before = await submit("before", "r")
+        answers = await asyncio.gather(
+            *(submit(f"n{number}") for number in range(20)),
+            submit("before", "r"),
+            submit("twice", "s"),
+            submit("twice", "s"),
+            submit("other", "r"),
+            submit(""),
+            return_exceptions=True,
+        )
+    *good, again, twice, same, reused, bad = answers
+    assert [type(answer) for answer in good] == [pb.SubmitWorkflowResponse] * 20
+    assert (again, twice) == (before, same)
+    assert isinstance(reused, AlreadyExistsError)
+    assert isinstance(bad, InvalidArgumentError)
+    assert [violation.field for violation in bad.violations] == ["workflow.nodes[0].node_name"]
+    assert rows(database_url)["workflow"] == 22

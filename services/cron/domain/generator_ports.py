@@ -27,11 +27,18 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """Batches that were made of bins, and whether there are more bins to make some of. `below` bounds what is flushed."""
+    """Batches that were made of bins, and where to go on with the others; None when there are none."""
 
     batches: Sequence[Batch]
+    rest: "FlushFrom | None"
+
+
+@dataclass(frozen=True, slots=True)
+class FlushFrom:
+    """Where a flush goes on: with this key, and only with bins whose first sequence number is below that."""
+
+    key: str
     below: int
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +146,13 @@ class PackStore(Protocol):
         """Adds packs, all of them in one transaction, each once for its request."""
         ...
 
-    async def flush(self, generator_id: UUID, *, key: str | None, below: int | None, now: datetime) -> Flushed | None:
+    async def flush(self, generator_id: UUID, *, key: str | None, rest: FlushFrom | None, now: datetime) -> Flushed | None:
         """Makes batches of some of what waits, of all keys or of one; None if the generator is not there.
 
         Args:
             generator_id: which.
             key: only this one's; None is all.
-            below: only bins whose first sequence number is below; None, the first time, is all that is there now.
+            rest: where to go on; None, the first time, is all that is there now.
             now: the time.
         """
         ...

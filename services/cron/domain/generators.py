@@ -11,7 +11,7 @@ from servicekit.caller import Caller
 from servicekit.clock import NS_PER_MS, Clock, datetime_of
 from servicekit.failures import AlreadyExists, NotFound
 from services.cron.domain.generator import Batch, Generator, NewGenerator, Pack, Room
-from services.cron.domain.generator_ports import GeneratorStore, PackStore
+from services.cron.domain.generator_ports import FlushFrom, GeneratorStore, PackStore
 from services.cron.domain.packing import Bin
 from services.cron.domain.ports import WorkflowSubmitter
 
@@ -137,9 +137,9 @@ class Generators:
         """Makes batches of all that waits, or of one key's. Returns how many, and of how many arguments."""
         generator_id = await self._own(caller, name)
         batches = arguments = 0
-        below: int | None = None
+        rest: FlushFrom | None = None
         while True:
-            flushed = await self._packs.flush(generator_id, key=key, below=below, now=self._now())
+            flushed = await self._packs.flush(generator_id, key=key, rest=rest, now=self._now())
             if flushed is None:
                 raise _not_found(name)
             self._on_made(flushed.batches)
@@ -147,9 +147,9 @@ class Generators:
                 self._on_look({generator_id: self._now()})
             batches += len(flushed.batches)
             arguments += sum(batch.count for batch in flushed.batches)
-            if not flushed.more:
+            rest = flushed.rest
+            if rest is None:
                 return batches, arguments
-            below = flushed.below
 
     async def drop(self, caller: Caller, name: str, key: str | None) -> int:
         """Throws away all that waits in no batch, or one key's. Returns how many arguments that were."""

@@ -18,12 +18,23 @@ WHERE id = %(id)s
 FOR UPDATE;
 
 -- name: ripe_bins
--- Bins that are full, or whose first argument has waited long enough: the oldest first.
-SELECT key, count, bytes, first_sequence, last_sequence, oldest_at
-FROM bin
-WHERE generator_id = %(id)s AND (is_full OR oldest_at <= %(before)s)
-ORDER BY first_sequence
-LIMIT %(limit)s;
+-- Bins that are full, and bins whose first argument has waited long enough; each from its index, as there may be very many.
+(
+  SELECT key, count, bytes, first_sequence, last_sequence, oldest_at
+  FROM bin
+  WHERE generator_id = %(id)s AND is_full
+  ORDER BY key
+  LIMIT %(limit)s
+)
+UNION ALL
+(
+  SELECT key, count, bytes, first_sequence, last_sequence, oldest_at
+  FROM bin
+  WHERE generator_id = %(id)s AND NOT is_full AND oldest_at <= %(before)s
+  ORDER BY oldest_at
+  LIMIT %(limit)s
+)
+ORDER BY first_sequence;
 
 -- name: next_batches
 -- What is to be submitted next.

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -11,7 +12,7 @@ from servicekit.failures import AlreadyExists, InvalidArgument, NotFound, Resour
 from servicekit.postgres import Connection, Database, Queries
 from services.cron.domain.gathering import Gathering, Known
 from services.cron.domain.generator import Pack, Room, Standing
-from services.cron.domain.generator_ports import Flushed, Packed
+from services.cron.domain.generator_ports import Flushed, FlushFrom, Packed
 from services.cron.domain.packing import Bin, Waiting, is_full
 from services.cron.store.generator_rows import bin_of, changes_of, standing_of
 
@@ -55,21 +56,24 @@ class PostgresPackStore:
 
         return await self._database.run(work)
 
-    async def flush(self, generator_id: UUID, *, key: str | None, below: int | None, now: datetime) -> Flushed | None:
+    async def flush(self, generator_id: UUID, *, key: str | None, rest: FlushFrom | None, now: datetime) -> Flushed | None:
         async def work(connection: Connection) -> Flushed | None:
             row = await (await connection.execute(SQL["lock_one"], {"id": generator_id})).fetchone()
             if row is None:
                 return None
             standing = standing_of(row)
-            until = standing.next_sequence if below is None else below
-            values = {"id": generator_id, "key": key, "below": until, "limit": BINS_AT_ONCE}
+            begin = rest or FlushFrom("", standing.next_sequence)
+            values = {"id": generator_id, "key": key, "since": begin.key, "below": begin.below, "limit": BINS_AT_ONCE}
             rows = await (await connection.execute(SQL["bins_below"], values)).fetchall()
             bins = [bin_of(each) for each in rows]
             gathering, all_cut = await cut_bins(connection, standing, bins, now, flush=True)
             gathering.look_after_pack()
             if gathering.batches:
                 await connection.execute(SQL["write"], changes_of([gathering], now))
-            return Flushed(gathering.batches, until, more=len(rows) == BINS_AT_ONCE or not all_cut)
+            if len(rows) < BINS_AT_ONCE and all_cut:
+                return Flushed(gathering.batches, None)
+            # What stays in this page is before all that follows it.
+            return Flushed(gathering.batches, replace(begin, key=min(gathering.bins, default=bins[-1].key)))
 
         return await self._database.run(work)
 

@@ -32,14 +32,15 @@ FROM unnest(%(generators)s::uuid[], %(requests)s::bytea[]) AS asked (generator_i
 JOIN pack AS p USING (generator_id, request);
 
 -- name: bins_below
--- Bins to flush, the oldest first.
+-- A page of the bins to flush, by key: so that many cost no more than each of them.
 SELECT key, count, bytes, first_sequence, last_sequence, oldest_at
 FROM bin
 WHERE
   generator_id = %(id)s
+  AND key >= %(since)s
   AND (%(key)s::text IS NULL OR key = %(key)s)
   AND first_sequence < %(below)s
-ORDER BY first_sequence
+ORDER BY key
 LIMIT %(limit)s;
 
 -- name: bin_arguments

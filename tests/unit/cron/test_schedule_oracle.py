@@ -21,7 +21,7 @@ from services.cron.domain.expressions import Expression, ScheduleError
 from services.cron.domain.schedule import Schedule, Timetable
 from tests.unit.cron.wall_clock import HOUR, MINUTE, Tick, changes, fires, ticks
 
-EXAMPLES = int(os.environ.get("COLONIES_TEST_SCHEDULE_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("COLONIES_TEST_SCHEDULE_EXAMPLES", "75"))
 FIRST_YEAR, LAST_YEAR = 2024, 2030
 SECOND = timedelta(seconds=1)
 SEED = UUID(int=1)
@@ -109,7 +109,8 @@ def test_all_changes_of_the_clock(zone: str) -> None:
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_every_second_across_the_changes(zone: str) -> None:
-    for change in changes(zone, 2025, 2025) or [datetime(2025, 3, 30, tzinfo=UTC)]:
+    in_a_year = [change for change in changes(zone, FIRST_YEAR, LAST_YEAR) if change.year == 2025]
+    for change in in_a_year or [datetime(2025, 3, 30, tzinfo=UTC)]:
         for after in (timedelta(), HOUR / 2, HOUR, 2 * HOUR):
             looked_at = list(ticks(zone, change + after - MINUTE, change + after + 2 * MINUTE))
             for text in EVERY_SECOND:

@@ -131,6 +131,8 @@ def fires(text: str, looked_at: list[Tick]) -> list[datetime]:
     seconds = [timedelta(seconds=second) for second in sorted(wanted.seconds)]
     for moment, wall, new in looked_at:
         due = [minute for minute in new if matches(minute)] if wanted.time_of_day else [wall] * matches(wall)
+        if not due:
+            continue
         at = {moment + second for second in seconds if wall in due}
         # What was skipped happens as soon as it can.
         at |= {moment for minute in due if minute != wall}

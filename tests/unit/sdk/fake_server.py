@@ -6,7 +6,7 @@ It checks the signature of every call and keeps processes in dictionaries. `refu
 import asyncio
 import itertools
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -99,6 +99,7 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         self.drops: dict[str, scheduler.DropReason.ValueType] = {}
         self.calls: dict[str, int] = defaultdict(int)
         self.submit_sizes: list[int] = []
+        self.workflow_sizes: list[int] = []
         # How many processes a submit may enter before the queue is full.
         self.room = 10_000
         # Long polls and streams that wait for work.
@@ -116,6 +117,7 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
         self._ready: deque[scheduler.Assignment] = deque()
         self._refusals: dict[str, deque[Callable[[Any], Awaitable[None]]]] = defaultdict(deque)
         self._answers: dict[str, Any] = {}
+        self._flows: dict[str, scheduler.SubmitWorkflowResponse] = {}
         self._numbers = itertools.count(1)
         self._server: grpc.aio.Server | None = None
         # Services of other test modules, with the functions that add them.
@@ -254,14 +256,37 @@ class FakeServer(SchedulerServiceServicer, RegistryServiceServicer):
 
     async def SubmitWorkflow(self, request: scheduler.SubmitWorkflowRequest, context: Any) -> Any:
         await self._enter("SubmitWorkflow", context)
+        (answer,) = await self._enter_workflows([request], context)
+        return answer
+
+    async def SubmitWorkflows(self, request: scheduler.SubmitWorkflowsRequest, context: Any) -> Any:
+        answers = await self._enter_workflows(request.submissions, context)
+        # As in SubmitProcesses.
+        await self._enter("SubmitWorkflows", context)
+        return scheduler.SubmitWorkflowsResponse(workflows=answers)
+
+    async def _enter_workflows(self, submissions: Sequence[Any], context: Any) -> list[scheduler.SubmitWorkflowResponse]:
+        if any(node.func_name == "bad" for one in submissions for node in one.workflow.nodes):
+            await refusal(grpc.StatusCode.INVALID_ARGUMENT)(context)
+        if any(one.request_id == "taken" for one in submissions):
+            await refusal(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")(context)
+        if len(submissions) > self.room:
+            await refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_ms=1)(context)
+        self.workflow_sizes.append(len(submissions))
+        for one in submissions:
+            if one.request_id not in self._flows:
+                self._flows[one.request_id] = self._new_workflow(one.workflow)
+        await self._note()
+        return [self._flows[one.request_id] for one in submissions]
+
+    def _new_workflow(self, workflow: Any) -> scheduler.SubmitWorkflowResponse:
         workflow_id = f"w{next(self._numbers)}"
         ids = []
-        for node in request.workflow.nodes:
+        for node in workflow.nodes:
             process_id = f"p{next(self._numbers)}"
             self.processes[process_id] = process.Process(process_id=process_id, spec=node, state=process.PROCESS_STATE_WAITING)
             ids.append(process_id)
         self.workflows[workflow_id] = ids
-        await self._note()
         return scheduler.SubmitWorkflowResponse(workflow_id=workflow_id, process_ids=ids)
 
     async def AddChildren(self, request: scheduler.AddChildrenRequest, context: Any) -> Any:

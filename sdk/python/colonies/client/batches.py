@@ -5,7 +5,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from colonies.errors import InvalidArgumentError, ResourceExhaustedError, RpcError
+import grpc
+
+from colonies.errors import AlreadyExistsError, InvalidArgumentError, ResourceExhaustedError, RpcError
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -96,9 +98,9 @@ class CallBatcher(Generic[Item, Answer]):
         """What to send by itself of a batch that was refused; nothing, if the error is everybody's."""
         if len(batch) == 1:
             return []
-        if isinstance(error, InvalidArgumentError):
+        if isinstance(error, InvalidArgumentError | AlreadyExistsError) or error.code is grpc.StatusCode.UNIMPLEMENTED:
             # A batch enters whole or not at all, and here are items that have nothing to do with each other: one
-            # bad one must not fail its neighbours.
+            # bad one must not fail its neighbours. Or the server is older than this client.
             return [[item] for item in batch]
         is_full = isinstance(error, ResourceExhaustedError) and error.retry_delay is not None and not error.is_pace
         if self._divide_if_full and is_full:

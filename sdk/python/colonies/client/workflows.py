@@ -4,10 +4,19 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import cached_property
 
+from colonies.client.batches import CallBatcher
 from colonies.client.calls import Backoff, in_time
 from colonies.client.pages import every
-from colonies.client.processes import FINAL_STATES, ProcessCalls, attempt_ref, failure_of
+from colonies.client.processes import (
+    BYTES_IN_CALL,
+    FINAL_STATES,
+    SUBMITS_IN_CALL,
+    ProcessCalls,
+    attempt_ref,
+    failure_of,
+)
 from colonies.errors import ProcessFailedError
 from colonies.function import Function
 from colonies.graph import child_specs
@@ -15,6 +24,8 @@ from colonies.scheduler.v1 import process_pb2 as process
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.scheduler.v1.spec_pb2 import FunctionSpec, WorkflowSpec
 
+# Bytes of one that others don't wait for: to enter it takes a while.
+LARGE_WORKFLOW = 1 << 18
 # A process with this reason failed only because another one did.
 PARENT_FAILED = "PARENT_FAILED"
 
@@ -32,20 +43,43 @@ def is_first_cause(event: process.ProcessEvent) -> bool:
 class WorkflowCalls(ProcessCalls):
     """What can be done with workflows."""
 
+    @cached_property
+    def _workflow_submits(self) -> CallBatcher[scheduler.WorkflowSubmission, scheduler.SubmitWorkflowResponse]:
+        def weigh(submission: scheduler.WorkflowSubmission) -> tuple[int, int]:
+            return 1, submission.ByteSize()
+
+        return CallBatcher(
+            self._submit_workflows, weigh, max_count=SUBMITS_IN_CALL, max_bytes=BYTES_IN_CALL, divide_if_full=True
+        )
+
     async def submit_workflow(
         self, workflow: WorkflowSpec, *, request_id: str | None = None
     ) -> scheduler.SubmitWorkflowResponse:
         """Submits a workflow, whole or not at all; gives its id and its process ids in the order of its nodes.
+
+        As with `submit`, workflows that are submitted at the same time travel together, except large ones.
 
         Args:
             workflow: what to run.
             request_id: 1-128 ASCII characters; repeating one gives the first answer and enters nothing. Default: a
                 new one.
         """
-        request = scheduler.SubmitWorkflowRequest(
-            colony_name=self.colony, request_id=request_id or str(uuid.uuid4()), workflow=workflow
-        )
-        return await self.call(self.scheduler.SubmitWorkflow, request, wait_if_full=True)
+        submission = scheduler.WorkflowSubmission(request_id=request_id or str(uuid.uuid4()), workflow=workflow)
+        if submission.ByteSize() > LARGE_WORKFLOW:
+            return (await self._submit_workflows([submission]))[0]
+        return await self._workflow_submits.put(submission)
+
+    async def _submit_workflows(
+        self, submissions: Sequence[scheduler.WorkflowSubmission]
+    ) -> Sequence[scheduler.SubmitWorkflowResponse]:
+        # Errors then name a workflow's fields as its own.
+        if len(submissions) == 1:
+            request = scheduler.SubmitWorkflowRequest(
+                colony_name=self.colony, request_id=submissions[0].request_id, workflow=submissions[0].workflow
+            )
+            return [await self.call(self.scheduler.SubmitWorkflow, request, wait_if_full=True)]
+        several = scheduler.SubmitWorkflowsRequest(colony_name=self.colony, submissions=submissions)
+        return (await self.call(self.scheduler.SubmitWorkflows, several)).workflows
 
     async def check_workflow(self, workflow: WorkflowSpec) -> None:
         """Raises what submitting the workflow would raise; enters nothing."""

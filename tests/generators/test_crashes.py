@@ -22,7 +22,7 @@ from services.cron.domain.ports import Launch
 from services.cron.store.dispatches import PostgresDispatchStore
 from services.cron.store.packs import PostgresPackStore
 from tests.cron.fakes import Crash, FakeScheduler
-from tests.cron.generator_replica import LEASE_S, GeneratorReplica, check_rows, pack
+from tests.generators.replica import LEASE_S, GeneratorReplica, check_rows, pack
 
 pytestmark = pytest.mark.asyncio
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 import pytest_asyncio
 
@@ -11,7 +12,13 @@ from colonies.auth.v1 import auth_service_pb2 as auth_pb
 from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.cron.v1 import generator_service_pb2 as pb
 from colonies.cron.v1.generator_service_pb2_grpc import GeneratorServiceStub
-from colonies.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from colonies.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from colonies.scheduler.v1.spec_pb2 import Conditions, Dependency, FunctionSpec, Value, WorkflowSpec
@@ -215,3 +222,85 @@ async def test_the_largest_batches_are_taken_by_the_scheduler(world: World) -> N
 
 def largest(workflow: WorkflowSpec, max_bytes: int) -> pb.AddGeneratorRequest:
     return pb.AddGeneratorRequest(**NAMED, trigger=pb.Trigger(max_count=1_000, max_bytes=max_bytes), workflow=workflow)
+
+
+async def test_what_members_see_and_do(world: World) -> None:
+    user, owner = world.user, world.owner
+    added = (await user.AddGenerator(adding(3, timeout_ms=60_000))).generator
+    assert (added.trigger.max_count, added.trigger.timeout_ms, added.trigger.max_bytes) == (3, 60_000, 1024 * 1024)
+    assert added.workflow == WORKFLOW
+    assert (await user.AddGenerator(adding(3, timeout_ms=60_000))).generator == added
+    assert isinstance(await refusal(user.AddGenerator(adding(4))), AlreadyExistsError)
+    assert isinstance(await refusal(owner.AddGenerator(adding(3, timeout_ms=60_000))), AlreadyExistsError)
+    paused = (await user.PauseGenerator(pb.PauseGeneratorRequest(**NAMED))).generator
+    assert (paused.state, paused.pause_reason) == (pb.GENERATOR_STATE_PAUSED, f"by {USER}")
+    await user.Pack(packing("1", "a", "b", "c", "d", key="k"))
+    await user.Pack(packing("2", "e"))
+    bins = (await user.ListBins(pb.ListBinsRequest(**NAMED))).bins
+    assert [(bin_.key, bin_.waiting, bin_.waiting_bytes, bin_.HasField("deadline_time")) for bin_ in bins] == [
+        ("", 1, 3, False), ("k", 4, 12, False),
+    ]  # fmt: skip
+    listed = (await world.executor.ListGenerators(pb.ListGeneratorsRequest(colony_name=COLONY))).generators[0]
+    assert (listed.waiting, listed.waiting_bytes, listed.bins, len(listed.workflow.nodes)) == (5, 15, 2, 0)
+    assert listed.oldest_time == bins[1].oldest_time
+    assert (await owner.DropArguments(pb.DropArgumentsRequest(**NAMED, key=""))).arguments == 1
+    flushed = await owner.FlushGenerator(pb.FlushGeneratorRequest(**NAMED))
+    assert (flushed.batches, flushed.arguments) == (2, 4)
+    await world.until_submitted(2)
+    await user.Pack(packing("3", "f"))
+    resumed = (await user.ResumeGenerator(pb.ResumeGeneratorRequest(**NAMED))).generator
+    assert (resumed.state, resumed.pause_reason) == (pb.GENERATOR_STATE_ACTIVE, "")
+    deadline = resumed.next_deadline_time.ToMilliseconds()
+    assert deadline == resumed.oldest_time.ToMilliseconds() + 60_000
+    page = await user.ListBatches(pb.ListBatchesRequest(**NAMED, page_size=1))
+    rest = await user.ListBatches(pb.ListBatchesRequest(**NAMED, page_size=1, cursor=page.next_cursor))
+    assert [(each.number, each.count, each.reason) for each in (*page.batches, *rest.batches)] == [
+        (2, 1, pb.BATCH_REASON_FLUSH), (1, 3, pb.BATCH_REASON_FLUSH),
+    ]  # fmt: skip
+    assert rest.next_cursor == ""
+    assert not (await user.ListBatches(pb.ListBatchesRequest(**NAMED, unsubmitted_only=True))).batches
+    for call in (
+        world.executor.FlushGenerator(pb.FlushGeneratorRequest(**NAMED)),
+        world.executor.RemoveGenerator(pb.RemoveGeneratorRequest(**NAMED, force=True)),
+    ):
+        assert isinstance(await refusal(call), PermissionDeniedError)
+    assert isinstance(await refusal(owner.RemoveGenerator(pb.RemoveGeneratorRequest(**NAMED))), FailedPreconditionError)
+    await owner.DropArguments(pb.DropArgumentsRequest(**NAMED))
+    await owner.RemoveGenerator(pb.RemoveGeneratorRequest(**NAMED))
+    assert not (await user.ListGenerators(pb.ListGeneratorsRequest(colony_name=COLONY))).generators
+    assert len(await world.workflows()) == 2
+
+
+async def test_refused_packs_name_the_field_and_change_nothing(world: World) -> None:
+    await world.user.AddGenerator(
+        pb.AddGeneratorRequest(**NAMED, trigger=pb.Trigger(max_count=10, max_bytes=2_000), workflow=WORKFLOW)
+    )
+    for size, bound in (
+        (1_000_000, "must be at most 262144 bytes; it has 1000000"),
+        (2_001, "2000 bytes, the generator's; it has 2001"),
+    ):
+        large = pb.Argument(value=Value(data=bytes(size)))
+        arguments = [*packing("", "a", "b", "c").arguments, large]
+        error = await refusal(world.user.Pack(pb.PackRequest(**NAMED, request_id="large", arguments=arguments)))
+        assert isinstance(error, InvalidArgumentError)
+        ((field, description),) = [(each.field, each.description) for each in error.violations]
+        assert (field, bound in description) == ("arguments[3].value", True)
+    assert (await world.generator()).waiting == 0
+    # The request id is still free.
+    assert (await world.user.Pack(packing("large", "a"))).first_sequence == 1
+
+
+async def test_a_colony_that_is_removed_takes_its_generators_with_it(world: World) -> None:
+    await world.user.AddGenerator(adding(3))
+    await world.user.Pack(packing("1", "a", "b"))
+    servers = world.cluster.stub(AuthServiceStub, world.cluster.keys.server_owner)
+    await servers.RemoveColony(auth_pb.RemoveColonyRequest(name=COLONY))
+
+    async def gone() -> bool:
+        async with await psycopg.AsyncConnection.connect(world.cluster._database_url) as connection:
+            counts = "SELECT (SELECT count(*) FROM cron.generator) + (SELECT count(*) FROM cron.argument)"
+            row = await (await connection.execute(counts)).fetchone()
+        assert row is not None
+        return bool(row[0] == 0)
+
+    await eventually(gone, seconds=20)

@@ -1,0 +1,1 @@
+"""Generators over real servers."""

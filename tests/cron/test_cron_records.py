@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from servicekit.failures import FailedPrecondition
+from servicekit.failures import FailedPrecondition, ResourceExhausted, Unavailable
 from services.cron.domain.cron import Missed, Outcome, Overlap, Policy
 from services.cron.domain.schedule import Interval, Schedule
 from tests.cron.fakes import cron_at, failing, later
@@ -61,3 +61,17 @@ async def test_an_error_of_any_text_is_kept(replica: Replica) -> None:
     replica.clock.advance(seconds=10)
     await replica.fire_due()
     assert [fire.error for fire in await replica.record(cron)] == ["a?b?c"]
+
+
+async def test_a_limit_that_is_reached_after_an_outage_is_waited_out(replica: Replica) -> None:
+    cron = await replica.added(cron_at(replica.clock, schedule=Schedule(Interval(86_400_000))))
+    replica.scheduler.refusal = failing(Unavailable, "X")
+    await replica.pass_time(seconds=86_400, step_s=86_400)
+    await replica.pass_time(seconds=120)
+    (pending,) = await replica.record(cron)
+    assert pending.tries > 10
+    replica.scheduler.refusal = ResourceExhausted("full", reason="QUEUE_FULL", retry_delay_s=0.5)
+    await replica.pass_time(seconds=30)
+    replica.scheduler.refusal = None
+    await replica.pass_time(seconds=60)
+    assert [fire.outcome for fire in await replica.record(cron)] == [Outcome.SUBMITTED]

@@ -86,6 +86,7 @@ class Fire:
         due: the scheduled moment, before jitter.
         moments: how many moments it stands for.
         tries: how often its submit was begun; above zero its workflow may be there although the fire is pending.
+        limited: how many of these a limit of the scheduler ended.
         waits_for: the workflow whose end it waits for, by the overlap policy.
         fired: when it came to its end.
     """
@@ -96,6 +97,7 @@ class Fire:
     outcome: Outcome = Outcome.PENDING
     moments: int = 1
     tries: int = 0
+    limited: int = 0
     waits_for: UUID | None = None
     error: str = ""
     fired: datetime | None = None

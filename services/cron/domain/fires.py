@@ -165,11 +165,11 @@ class Fires:
                 return []
             try:
                 settled, going = await self._look(colony, crons)
+                return [*settled, *await self._submit_all(colony, going, claim)]
             except Failure as failure:
                 return [failed(cron, self._now(), failure) for cron in crons]
             except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
                 return [self._broken(cron, error) for cron in crons]
-            return [*settled, *await self._submit_all(colony, going, claim)]
 
     async def _look(self, colony: str, crons: Sequence[Cron]) -> tuple[list[Settlement], list[tuple[Cron, UUID | None]]]:
         """What the runs before these mean for them: those that go come with the run whose outputs are fed to them."""

@@ -188,6 +188,7 @@ class Settlement:
         waits_for: the workflow whose end it waits for.
         retry_at: when to look at a fire that stays pending.
         untried: to be taken off its tries.
+        limited: to be added to those of its tries that a limit of the scheduler ended.
         left_out: records of moments that come to nothing for its sake.
     """
 
@@ -205,6 +206,7 @@ class Settlement:
     waits_for: UUID | None = None
     retry_at: datetime | None = None
     untried: int = 0
+    limited: int = 0
     left_out: Sequence[Fire] = ()
 
 

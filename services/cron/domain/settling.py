@@ -59,8 +59,10 @@ def failed(cron: Cron, now: datetime, failure: Failure) -> Settlement:
     error = error_text(failure.message)
     if isinstance(failure, Unavailable):
         return postponed(cron, now, error, at_least_s=failure.retry_delay_s, at_most_s=LONGEST_AWAY_S)
-    if isinstance(failure, ResourceExhausted) and fire.tries < MOST_TRIES:
-        return postponed(cron, now, error, at_least_s=failure.retry_delay_s)
+    if isinstance(failure, ResourceExhausted) and fire.limited + 1 < MOST_TRIES:
+        # How often it was tried in an outage before is no matter: limits are reached just when that is over.
+        pause_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0**fire.limited)
+        return replace(_still_pending(cron, now, max(failure.retry_delay_s, pause_s), error), limited=1)
     return _refused(cron, now, error, for_good=isinstance(failure, PermissionDenied) and failure.reason == ON_BEHALF_REVOKED)
 
 

@@ -56,13 +56,13 @@ WHERE id = ANY(%(ids)s);
 
 -- name: read_fires
 -- Fires by id.
-SELECT id, cron_id, kind, due_at, outcome, moments, tries, waits_for, error, fired_at
+SELECT id, cron_id, kind, due_at, outcome, moments, tries, limited, waits_for, error, fired_at
 FROM fire
 WHERE id = ANY(%(ids)s);
 
 -- name: list_fires
 -- A page of a cron's fires, newest first.
-SELECT id, cron_id, kind, due_at, outcome, moments, tries, waits_for, error, fired_at
+SELECT id, cron_id, kind, due_at, outcome, moments, tries, limited, waits_for, error, fired_at
 FROM fire
 WHERE cron_id = %(cron_id)s
     AND (%(before)s::uuid IS NULL OR id < %(before)s)
@@ -72,7 +72,7 @@ LIMIT %(limit)s;
 
 -- name: list_odd_fires
 -- As list_fires, of outcomes that are few among a cron's fires: pending, missed, refused. They have an index of their own.
-SELECT id, cron_id, kind, due_at, outcome, moments, tries, waits_for, error, fired_at
+SELECT id, cron_id, kind, due_at, outcome, moments, tries, limited, waits_for, error, fired_at
 FROM fire
 WHERE cron_id = %(cron_id)s
     AND (%(before)s::uuid IS NULL OR id < %(before)s)
@@ -186,7 +186,7 @@ ON CONFLICT (cron_id, request) WHERE request <> '' DO NOTHING;
 
 -- name: find_run
 -- The run of a request id.
-SELECT id, cron_id, kind, due_at, outcome, moments, tries, waits_for, error, fired_at
+SELECT id, cron_id, kind, due_at, outcome, moments, tries, limited, waits_for, error, fired_at
 FROM fire
 WHERE cron_id = %(cron_id)s
     AND request = %(request)s;

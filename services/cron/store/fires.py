@@ -141,6 +141,7 @@ def _settle_values(settlements: Sequence[Settlement]) -> dict[str, object]:
         "outcomes": SmallInts([each.outcome for each in settlements]),
         "errors": Texts([each.error for each in settlements]),
         "waits": Uuids([each.waits_for for each in settlements]),
+        "limited": Ints([each.limited for each in settlements]),
         "untried": Ints([each.untried for each in settlements]),
         "retries": Timestamps([each.retry_at for each in settlements]),
         "states": SmallInts([each.state for each in settlements]),

@@ -84,10 +84,10 @@ WITH given AS (
         %(ids)s::uuid[], %(versions)s::integer[], %(fires)s::uuid[], %(outcomes)s::smallint[], %(errors)s::text[],
         %(waits)s::uuid[], %(untried)s::integer[], %(retries)s::timestamptz[], %(states)s::smallint[], %(reasons)s::text[],
         %(next_fires)s::timestamptz[], %(next_dues)s::timestamptz[], %(acted)s::timestamptz[], %(runs)s::bigint[],
-        %(failures)s::integer[], %(feds)s::uuid[]
+        %(failures)s::integer[], %(feds)s::uuid[], %(limited)s::integer[]
     ) AS g (
         id, version, fire_id, outcome, error, waits_for, untried, retry_at, state, reason, next_fire_at, next_due_at, acted_until,
-        runs, failures, fed_from
+        runs, failures, fed_from, limited
     )
 ), mine AS (
     SELECT given.*, cron.version = given.version AS unchanged
@@ -103,6 +103,7 @@ WITH given AS (
         error = mine.error,
         waits_for = mine.waits_for,
         tries = fire.tries - mine.untried,
+        limited = fire.limited + mine.limited,
         fired_at = CASE WHEN mine.outcome <> 1 THEN %(now)s::timestamptz END
     FROM mine
     WHERE fire.id = mine.fire_id

@@ -7,7 +7,11 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.cron.domain.generator import Batch
 
-FIRES = Counter("colonies_cron_fires_total", "Fires, by how they ended.", ["outcome"])
+FIRES = Counter(
+    "colonies_cron_fires_total",
+    "Fires, by how they ended; pending and waiting ones each time that they are put off.",
+    ["outcome"],
+)
 LATE_SECONDS = Histogram(
     "colonies_cron_late_seconds",
     "Time from a scheduled moment to its workflow's submission, in seconds.",

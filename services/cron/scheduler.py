@@ -11,7 +11,8 @@ from colonies.scheduler.v1 import scheduler_service_pb2 as pb
 from colonies.scheduler.v1.process_pb2 import PROCESS_STATE_SUCCESSFUL
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from colonies.scheduler.v1.spec_pb2 import Value, WorkflowSpec
-from servicekit.failures import NotFound
+from servicekit.envelope import LARGE_AT_MOST
+from servicekit.failures import FailedPrecondition, NotFound
 from servicekit.status import failure_of
 from services.cron.domain.ports import Launch, Run
 
@@ -38,9 +39,7 @@ class SchedulerSubmitter:
             await self._scheduler.SubmitWorkflow(request, timeout=self._timeout_s)
 
     async def submit_all(self, *, colony: str, account: str, launches: Sequence[Launch]) -> None:
-        request = pb.SubmitWorkflowsRequest(
-            colony_name=colony, submissions=[_submission(launch) for launch in launches], on_behalf_of=account
-        )
+        request = pb.SubmitWorkflowsRequest(colony_name=colony, submissions=_submissions(launches), on_behalf_of=account)
         with _translated():
             await self._scheduler.SubmitWorkflows(request, timeout=self._timeout_s)
 
@@ -62,15 +61,24 @@ class SchedulerSubmitter:
             return
 
 
-def _submission(launch: Launch) -> pb.WorkflowSubmission:
-    submission = pb.WorkflowSubmission(request_id=launch.request_id, workflow_id=str(launch.workflow_id))
-    submission.workflow.MergeFromString(launch.workflow)
-    if launch.arguments:
-        arguments = [Value.FromString(each) for each in launch.arguments]
-        for node in submission.workflow.nodes:
-            if not node.conditions.dependencies:
+def _submissions(launches: Sequence[Launch]) -> Sequence[pb.WorkflowSubmission]:
+    submissions = []
+    size = 0
+    for launch in launches:
+        submission = pb.WorkflowSubmission(request_id=launch.request_id, workflow_id=str(launch.workflow_id))
+        submission.workflow.MergeFromString(launch.workflow)
+        roots = [node for node in submission.workflow.nodes if not node.conditions.dependencies]
+        size += len(launch.workflow) + len(roots) * sum(map(len, launch.arguments))
+        if size > LARGE_AT_MOST:
+            # Before they are copied into each root: that may be a thousand times what came in.
+            msg = f"the workflow with these arguments in each of its roots would have {size} bytes; at most {LARGE_AT_MOST}"
+            raise FailedPrecondition(msg, reason="ARGUMENTS_TOO_LARGE")
+        if launch.arguments:
+            arguments = [Value.FromString(each) for each in launch.arguments]
+            for node in roots:
                 node.args.extend(arguments)
-    return submission
+        submissions.append(submission)
+    return submissions
 
 
 def _run(result: pb.WorkflowResult) -> Run:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -332,7 +333,7 @@ async def test_running_now(world: World) -> None:
     run = pb.RunCronRequest(colony_name=COLONY, name="nightly", request_id="r")
     first = (await world.owner.RunCron(run)).workflow_id
     assert (await world.user.RunCron(run)).workflow_id == first
-    assert {request.on_behalf_of for request in world.scheduler.requests} == {world.cluster.keys.user.identity}
+    assert {batch.on_behalf_of for batch in world.scheduler.batches} == {world.cluster.keys.user.identity}
     after = await world.cron()
     assert after.last_workflow_id == first
     assert after.next_fire_time == before.next_fire_time
@@ -366,10 +367,12 @@ async def test_a_cron_fires_every_second_under_a_request_id_for_each_moment(worl
         return len(world.scheduler.workflows) >= 3
 
     await eventually(three, seconds=10)
-    fires = [request for request in world.scheduler.requests if not request.validate_only]
-    assert len({request.request_id for request in fires}) == len(fires)
-    moments = [int(request.request_id.rpartition("-")[2]) for request in fires]
-    assert [after - before for before, after in pairwise(moments)] == [1_000] * (len(fires) - 1)
+    entered = [UUID(workflow_id) for workflow_id in world.scheduler.workflows.values()]
+    assert list(world.scheduler.workflows) == [f"cron-{workflow_id}" for workflow_id in entered]
+    # The first 48 bits of an id are its moment's milliseconds.
+    assert [(after.int >> 80) - (before.int >> 80) for before, after in pairwise(entered)] == [1_000] * (len(entered) - 1)
+    asked = [each.request_id for batch in world.scheduler.batches for each in batch.submissions]
+    assert len(asked) == len(set(asked)) >= 3
     assert (await world.cron()).last_error == ""
 
 

@@ -151,3 +151,19 @@ async def test_a_scheduler_that_is_not_there_is_an_outage() -> None:
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
         with pytest.raises(failures.Unavailable):
             await submit(SchedulerSubmitter(channel, timeout_s=2))
+
+
+async def test_arguments_that_would_not_fit_into_all_roots_are_refused_before_they_are_copied(
+    submitter: SchedulerSubmitter, scheduler: Scripted
+) -> None:
+    workflow = WorkflowSpec(nodes=[FunctionSpec(node_name=f"n{n}", func_name="f") for n in range(5_000)])
+    large = Value(data=b"x" * (1 << 20)).SerializeToString()
+    launch = Launch("r", UUID(int=7), workflow.SerializeToString(), [large] * 15)
+    with pytest.raises(failures.FailedPrecondition) as caught:
+        await submit(submitter, launch)
+    assert caught.value.reason == "ARGUMENTS_TOO_LARGE"
+    # Each by itself fits, both together do not.
+    two = [Launch(f"r{n}", UUID(int=n), WORKFLOW.SerializeToString(), [large] * 20) for n in range(2)]
+    with pytest.raises(failures.FailedPrecondition):
+        await submit(submitter, *two)
+    assert not scheduler.batches

@@ -86,6 +86,7 @@ class Fire:
         due: the scheduled moment, before jitter.
         moments: how many moments it stands for.
         tries: how often its submit was begun; above zero its workflow may be there although the fire is pending.
+        limited: how many of these a limit of the scheduler ended.
         waits_for: the workflow whose end it waits for, by the overlap policy.
         fired: when it came to its end.
     """
@@ -96,6 +97,7 @@ class Fire:
     outcome: Outcome = Outcome.PENDING
     moments: int = 1
     tries: int = 0
+    limited: int = 0
     waits_for: UUID | None = None
     error: str = ""
     fired: datetime | None = None
@@ -179,6 +181,11 @@ def due_of(timetable: Timetable, moment: datetime | None) -> datetime | None:
 def fire_request_id(fire_id: UUID) -> str:
     """The scheduler's idempotency key of a fire: whoever submits it, and how often, uses this one."""
     return f"cron-{fire_id}"
+
+
+def error_text(message: str) -> str:
+    """As much of an error as a record says, of what can be stored."""
+    return message[:MAX_ERROR_CHARACTERS].replace("\0", "?").encode(errors="replace").decode()
 
 
 def run_digest(request_id: str) -> str:

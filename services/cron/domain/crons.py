@@ -10,7 +10,6 @@ from servicekit.caller import Caller
 from servicekit.clock import NS_PER_MS, Clock, datetime_of
 from servicekit.failures import AlreadyExists, FailedPrecondition, Failure, NotFound, PermissionDenied, Unavailable
 from services.cron.domain.cron import (
-    MAX_ERROR_CHARACTERS,
     Cron,
     Fire,
     Kind,
@@ -18,14 +17,17 @@ from services.cron.domain.cron import (
     Outcome,
     State,
     due_of,
+    error_text,
     fire_request_id,
     first_fire,
     run_digest,
 )
 from services.cron.domain.due import Looks
+from services.cron.domain.feeding import Fed, fed, source_of
 from services.cron.domain.ids import derived_id
 from services.cron.domain.ports import ON_BEHALF_REVOKED, Change, CronStore, Launch, WorkflowSubmitter
 from services.cron.domain.schedule import Schedule, Timetable
+from services.cron.domain.settling import PAUSED_WAITING
 
 # Between two looks at a cron whose fire somebody has in hand while it is to be removed; a claim lasts some seconds.
 REMOVE_AGAIN_S = 0.05
@@ -107,7 +109,10 @@ class Crons:
             InvalidArgument: the scheduler would not take the workflow.
         """
         cron = await self.get(caller.colony, new.name)
-        caller.require_own(cron.initiator)
+        if cron.initiator != caller.identity:
+            # Not the colony's owner either: it would act on another's account.
+            msg = "only whoever set a cron up may update it"
+            raise PermissionDenied(msg, reason="NOT_THE_INITIATOR")
         await self._submitter.check(colony=caller.colony, workflow=new.workflow, account=caller.identity)
         now = self._now()
 
@@ -132,8 +137,7 @@ class Crons:
         """
         cron = await self._store.find(colony, name)
         if cron is None:
-            msg = f"no cron {name!r} in this colony"
-            raise NotFound(msg, reason="CRON_NOT_FOUND")
+            raise _no_cron(name)
         return cron
 
     async def page(self, colony: str, *, after: str, limit: int) -> tuple[Sequence[Cron], bool]:
@@ -185,8 +189,8 @@ class Crons:
             _require_more(cron)
             if cron.state is State.PAUSED:
                 return None
-            why = "the cron was paused while this waited for the run before it"
-            return Change(State.PAUSED, f"by {caller.name or caller.identity}", None, None, give_up=why)
+            reason = f"by {caller.name or caller.identity}"
+            return Change(State.PAUSED, reason, None, None, give_up=PAUSED_WAITING)
 
         return await self._changed(caller, await self._own(caller, name), self._now(), decide)
 
@@ -237,10 +241,16 @@ class Crons:
         digest, now = run_digest(request_id), self._now()
         asked = Fire(derived_id(now, cron.cron_id, digest), now, Kind.RUN)
         run = await self._store.begin_run(cron.cron_id, asked, digest=digest)
+        if run is None:
+            # It was removed a moment ago.
+            raise _no_cron(name)
         if run.outcome is Outcome.SUBMITTED:
             return run.fire_id
-        launch = Launch(fire_request_id(run.fire_id), run.fire_id, cron.workflow)
+        source = None
         try:
+            feed = await self._fed(cron)
+            source = feed.source
+            launch = Launch(fire_request_id(run.fire_id), run.fire_id, cron.workflow, feed.arguments)
             await self._submitter.submit_all(colony=cron.colony, account=cron.initiator, launches=[launch])
         except AlreadyExists:
             # It came in with an earlier try, before the cron was updated.
@@ -249,10 +259,17 @@ class Crons:
             # Whether it came in is not known: it stays pending, and is settled by the next try or by the upkeep.
             raise
         except Failure as failure:
-            await self._store.settle_run(run.fire_id, Outcome.REFUSED, failure.message[:MAX_ERROR_CHARACTERS], self._now())
+            await self._store.settle_run(run.fire_id, Outcome.REFUSED, error_text(failure.message), self._now())
             raise _revoked(failure) from failure
-        await self._store.settle_run(run.fire_id, Outcome.SUBMITTED, "", self._now())
+        await self._store.settle_run(run.fire_id, Outcome.SUBMITTED, "", self._now(), fed_from=source)
         return run.fire_id
+
+    async def _fed(self, cron: Cron) -> Fed:
+        if not cron.policy.feed_outputs:
+            return Fed()
+        last = [] if cron.last_workflow_id is None else [cron.last_workflow_id]
+        runs = await self._submitter.runs(colony=cron.colony, workflow_ids=last, outputs=False) if last else {}
+        return await fed(self._submitter, cron, source_of(cron, runs))
 
     async def remove(self, caller: Caller, name: str) -> None:
         """Removes a cron. Once this returns, it fires no more.
@@ -288,6 +305,10 @@ def _moments(timetable: Timetable, after: datetime, count: int) -> Sequence[date
         moments.append(following)
         following = timetable.next_after(following)
     return moments
+
+
+def _no_cron(name: str) -> NotFound:
+    return NotFound(f"no cron {name!r} in this colony", reason="CRON_NOT_FOUND")
 
 
 def _require_more(cron: Cron) -> None:

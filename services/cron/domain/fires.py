@@ -9,7 +9,7 @@ workflow, never two, whatever died.
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -18,10 +18,11 @@ import structlog
 
 from servicekit.clock import Clock, datetime_of
 from servicekit.failures import AlreadyExists, Failure, ResourceExhausted, Unavailable
-from services.cron.domain.cron import Cron, Outcome, Overlap, State, fire_request_id
+from services.cron.domain.cron import Cron, Fire, Outcome, Overlap, State, fire_request_id
 from services.cron.domain.due import Looks
-from services.cron.domain.ports import FireStore, Launch, Run, Settlement, WorkflowSubmitter
-from services.cron.domain.settling import failed, postponed, skipped, submitted, waiting
+from services.cron.domain.feeding import Fed, fed, source_of
+from services.cron.domain.ports import Begun, FireStore, Launch, Run, Settlement, WorkflowSubmitter
+from services.cron.domain.settling import PAUSED_WAITING, failed, postponed, skipped, submitted, waiting
 from services.cron.domain.ticking import Tick, tick
 
 log = structlog.get_logger()
@@ -33,17 +34,28 @@ MOST_BYTES = 16 << 20
 CALLS = 16
 # Cancels at the same time, of all those calls.
 CANCELS = 8
+# Runs whose outputs are fetched at the same time, of one call: up to 16 MiB each.
+FEEDS = 4
 MOST_RUNS = 1_000
 BROKEN_AGAIN_S = 60.0
+# While some of a pass wait for the scheduler, what is known of the others is written this often.
+SETTLE_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """Who has fires in hand, and until when nobody else takes them."""
+
+    claim_id: UUID
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class _Go:
-    """A fire that is to be submitted, and whose outputs are fed to it."""
+    """A fire that is to be submitted, and what is fed to it."""
 
     cron: Cron
-    fed_from: UUID | None = None
-    arguments: Sequence[bytes] = ()
+    fed: Fed
 
 
 class Fires:
@@ -51,7 +63,7 @@ class Fires:
 
     Args:
         lease_s: how long a claim lasts, in seconds: longer than a call to the scheduler may take.
-        on_fire: told what became of a fire, and how many seconds after its moment.
+        on_fire: told what became of a fire, or was put off, and how many seconds after its moment.
     """
 
     def __init__(
@@ -77,21 +89,65 @@ class Fires:
         Raises:
             Unavailable: the database is out of reach; what was begun is taken up again when its claim has run out.
         """
-        claim, now = uuid.uuid4(), self._now()
-        begun = await self._store.begin(ids, now=now, claim=claim, until=now + self._lease, decide=self._decide)
-        if not begun.crons:
-            return begun.looks
+        now = self._now()
+        claim = _Claim(uuid.uuid4(), now + self._lease)
+        looks: dict[UUID, datetime | None] = {}
         groups: dict[tuple[str, str], list[Cron]] = defaultdict(list)
-        for cron in begun.crons:
-            groups[cron.colony, cron.initiator].append(cron)
-        settlements = [
-            settlement
-            for some in await asyncio.gather(*(self._group(colony, crons) for (colony, _), crons in groups.items()))
-            for settlement in some
-        ]
-        looks = await self._store.settle(settlements, claim=claim, now=self._now())
-        self._observe(settlements)
-        return {**begun.looks, **looks}
+        for begun in await self._begin(ids, claim):
+            looks.update(begun.looks)
+            for cron in begun.crons:
+                groups[cron.colony, cron.initiator].append(cron)
+        working = {asyncio.create_task(self._group(colony, crons, claim)) for (colony, _), crons in groups.items()}
+        try:
+            while working:
+                # Now and then what is done is written: those who are slow keep nobody else's fires until their claim is over.
+                done, working = await asyncio.wait(working, timeout=SETTLE_EVERY_S)
+                settlements = [settlement for each in done for settlement in each.result()]
+                if settlements:
+                    written = await self._settle(settlements, claim)
+                    looks.update(written)
+                    self._observe(each for each in settlements if each.cron.cron_id in written)
+        finally:
+            for each in working:
+                each.cancel()
+        return looks
+
+    async def _begin(self, ids: Sequence[UUID], claim: _Claim) -> list[Begun]:
+        now, ticks = self._now(), list[Tick]()
+
+        def decide(cron: Cron) -> Tick:
+            ticks.append(self._decide(cron))
+            return ticks[-1]
+
+        try:
+            begun = await self._store.begin(ids, now=now, claim=claim.claim_id, until=claim.until, decide=decide)
+            self._observe_left_out(each.left_out for each in ticks if each.left_out is not None)
+            return [begun]
+        except Failure:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
+            if len(ids) == 1:
+                return [Begun((), await self._put_off(ids[0], error))]
+            # One row that cannot be begun must not keep all the others from firing.
+            middle = len(ids) // 2
+            return [*await self._begin(ids[:middle], claim), *await self._begin(ids[middle:], claim)]
+
+    async def _settle(self, settlements: Sequence[Settlement], claim: _Claim) -> Looks:
+        try:
+            return await self._store.settle(settlements, claim=claim.claim_id, now=self._now())
+        except Failure:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
+            if len(settlements) == 1:
+                return await self._put_off(settlements[0].cron.cron_id, error)
+            middle = len(settlements) // 2
+            return {**await self._settle(settlements[:middle], claim), **await self._settle(settlements[middle:], claim)}
+
+    async def _put_off(self, cron_id: UUID, error: Exception) -> Looks:
+        log.error("defect", cron_id=str(cron_id), error=repr(error), exc_info=error)
+        again = self._now() + timedelta(seconds=BROKEN_AGAIN_S)
+        await self._store.put_off(cron_id, again)
+        return {cron_id: again}
 
     def _decide(self, cron: Cron) -> Tick:
         try:
@@ -102,34 +158,31 @@ class Fires:
             again = self._now() + timedelta(seconds=BROKEN_AGAIN_S)
             return Tick(None, None, cron.next_fire, again, cron.acted_until or cron.since, cron.catch_up_until)
 
-    async def _group(self, colony: str, crons: Sequence[Cron]) -> Sequence[Settlement]:
-        """Fires of one colony on one account."""
+    async def _group(self, colony: str, crons: Sequence[Cron], claim: _Claim) -> Sequence[Settlement]:
+        """Fires of one colony on one account; none whose turn comes after the claim: another has them in hand then."""
         async with self._calls:
+            if self._now() >= claim.until:
+                return []
             try:
                 settled, going = await self._look(colony, crons)
+                return [*settled, *await self._submit_all(colony, going, claim)]
             except Failure as failure:
                 return [failed(cron, self._now(), failure) for cron in crons]
             except Exception as error:  # noqa: BLE001 - logged as a defect, and put off
                 return [self._broken(cron, error) for cron in crons]
-            for some in _portions(going):
-                settled += await self._submit(colony, some)
-            return settled
 
-    async def _look(self, colony: str, crons: Sequence[Cron]) -> tuple[list[Settlement], list[_Go]]:
-        """What the runs before these mean for them."""
+    async def _look(self, colony: str, crons: Sequence[Cron]) -> tuple[list[Settlement], list[tuple[Cron, UUID | None]]]:
+        """What the runs before these mean for them: those that go come with the run whose outputs are fed to them."""
         runs = await self._runs(colony, _to_look_at(crons))
         settled: list[Settlement] = []
-        going: list[_Go] = []
+        going: list[tuple[Cron, UUID | None]] = []
         # At the same time: cancels are calls of their own, and those that cancel nothing are not to wait for them one by one.
         outcomes = await asyncio.gather(*(self._overlap(cron, runs) for cron in crons))
         for cron, outcome in zip(crons, outcomes, strict=True):
             if outcome is not None:
                 settled.append(outcome)
-            elif not cron.policy.feed_outputs:
-                going.append(_Go(cron))
             else:
-                fed = await self._fed(cron, runs)
-                (settled if isinstance(fed, Settlement) else going).append(fed)  # type: ignore[arg-type]  # one or the other
+                going.append((cron, source_of(cron, runs) if cron.policy.feed_outputs else None))
         return settled, going
 
     async def _runs(self, colony: str, ids: Collection[UUID]) -> Mapping[UUID, Run]:
@@ -147,6 +200,9 @@ class Fires:
         if fire.fire_id in runs:
             # Whoever tried before us was not heard of again.
             return submitted(cron, self._now())
+        if cron.state is State.PAUSED and fire.waits_for is not None:
+            # While it was in hand, so that it was not given up with the pause.
+            return skipped(cron, self._now(), PAUSED_WAITING)
         if last is None or last not in runs or not runs[last].is_open:
             return None
         match cron.policy.overlap:
@@ -167,23 +223,34 @@ class Fires:
             return failed(cron, self._now(), failure)
         return None
 
-    async def _fed(self, cron: Cron, runs: Mapping[UUID, Run]) -> "_Go | Settlement":
+    async def _submit_all(self, colony: str, crons: Sequence[tuple[Cron, UUID | None]], claim: _Claim) -> Sequence[Settlement]:
+        """As many as one call takes, again and again; outputs are fetched a few at a time, for they may be large."""
+        settled: list[Settlement] = []
+        portion: list[_Go] = []
+        size = 0
+        for begin in range(0, len(crons), FEEDS):
+            for go in await asyncio.gather(*(self._fed(*each) for each in crons[begin : begin + FEEDS])):
+                if isinstance(go, Settlement):
+                    settled.append(go)
+                    continue
+                own = go.cron.workflow_bytes + sum(map(len, go.fed.arguments))
+                if portion and (len(portion) == MOST_LAUNCHES or size + own > MOST_BYTES):
+                    settled += await self._submit(colony, portion, claim)
+                    portion, size = [], 0
+                portion.append(go)
+                size += own
+        if portion:
+            settled += await self._submit(colony, portion, claim)
+        return settled
+
+    async def _fed(self, cron: Cron, source: UUID | None) -> _Go | Settlement:
         """A fire with the outputs of the last run that succeeded."""
-        last = cron.last_workflow_id
-        source = last if last is not None and last in runs and runs[last].succeeded else cron.fed_from
-        if source is None:
-            return _Go(cron)
         try:
-            found = await self._submitter.runs(colony=cron.colony, workflow_ids=[source], outputs=True)
-        except ResourceExhausted as failure:
-            # Waiting would not make them smaller.
-            return failed(cron, self._now(), Failure(failure.message, reason=failure.reason))
+            return _Go(cron, await fed(self._submitter, cron, source))
         except Failure as failure:
             return failed(cron, self._now(), failure)
-        run = found.get(source)
-        return _Go(cron, source, run.outputs) if run is not None else _Go(cron)
 
-    async def _submit(self, colony: str, going: Sequence[_Go]) -> Sequence[Settlement]:
+    async def _submit(self, colony: str, going: Sequence[_Go], claim: _Claim) -> Sequence[Settlement]:
         """Submits some together; if they are refused, each alone, so that one cannot keep the others from firing."""
         try:
             workflows = await self._store.workflows([go.cron.cron_id for go in going])
@@ -200,6 +267,8 @@ class Fires:
         settlements = []
         limited: Failure | None = None
         for go, launch in launches:
+            if self._now() >= claim.until:
+                break
             # Once the scheduler is over a limit or away there is no use in asking on.
             refusal = limited or await self._enter(colony, [(go, launch)])
             if isinstance(refusal, Unavailable | ResourceExhausted):
@@ -222,7 +291,7 @@ class Fires:
         return None
 
     def _submitted(self, go: _Go) -> Settlement:
-        return submitted(go.cron, self._now(), fed_from=go.fed_from)
+        return submitted(go.cron, self._now(), fed_from=go.fed.source)
 
     def _broken(self, cron: Cron, error: Exception) -> Settlement:
         log.error("defect", cron_id=str(cron.cron_id), error=repr(error), exc_info=error)
@@ -234,9 +303,14 @@ class Fires:
             assert fire is not None, "begun"
             outcome = settlement.outcome.name.lower() if settlement.waits_for is None else "waiting"
             self._on_fire(outcome, (self._now() - fire.due).total_seconds())
+            self._observe_left_out(settlement.left_out)
             if settlement.outcome is Outcome.REFUSED or settlement.state is State.PAUSED:
                 cron_id = str(settlement.cron.cron_id)
                 log.warning("fire", cron_id=cron_id, outcome=outcome, state=settlement.state.name, error=settlement.error)
+
+    def _observe_left_out(self, fires: Iterable[Fire]) -> None:
+        for fire in fires:
+            self._on_fire(fire.outcome.name.lower(), (self._now() - fire.due).total_seconds())
 
     def _now(self) -> datetime:
         return datetime_of(self._clock.now_ns())
@@ -257,19 +331,4 @@ def _to_look_at(crons: Iterable[Cron]) -> set[UUID]:
 def _launch(go: _Go, workflow: bytes) -> Launch:
     fire = go.cron.pending
     assert fire is not None, "begun"
-    return Launch(fire_request_id(fire.fire_id), fire.fire_id, workflow, go.arguments)
-
-
-def _portions(going: Sequence[_Go]) -> Iterator[list[_Go]]:
-    """As many as one call takes, again and again."""
-    portion: list[_Go] = []
-    size = 0
-    for go in going:
-        own = go.cron.workflow_bytes + sum(map(len, go.arguments))
-        if portion and (len(portion) == MOST_LAUNCHES or size + own > MOST_BYTES):
-            yield portion
-            portion, size = [], 0
-        portion.append(go)
-        size += own
-    if portion:
-        yield portion
+    return Launch(fire_request_id(fire.fire_id), fire.fire_id, workflow, go.fed.arguments)

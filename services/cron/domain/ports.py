@@ -140,12 +140,17 @@ class CronStore(Protocol):
         """Deletes everything of these colonies; returns how many crons that were."""
         ...
 
-    async def begin_run(self, cron_id: UUID, run: Fire, *, digest: str) -> Fire:
-        """Keeps a run before it is submitted; returns it, or the one that was kept first under the digest of its request id."""
+    async def begin_run(self, cron_id: UUID, run: Fire, *, digest: str) -> Fire | None:
+        """Keeps a run before it is submitted; returns it, or the one that was kept first under the digest of its request id.
+
+        None if the cron is gone.
+        """
         ...
 
-    async def settle_run(self, fire_id: UUID, outcome: Outcome, error: str, now: datetime) -> None:
-        """Writes what became of a run; one that was submitted stays so."""
+    async def settle_run(
+        self, fire_id: UUID, outcome: Outcome, error: str, now: datetime, *, fed_from: UUID | None = None
+    ) -> None:
+        """Writes what became of a run, and whose outputs were fed to it; one that was submitted stays so."""
         ...
 
     async def open_runs(self, before: datetime, *, limit: int) -> Sequence[tuple[str, UUID]]:
@@ -183,6 +188,7 @@ class Settlement:
         waits_for: the workflow whose end it waits for.
         retry_at: when to look at a fire that stays pending.
         untried: to be taken off its tries.
+        limited: to be added to those of its tries that a limit of the scheduler ended.
         left_out: records of moments that come to nothing for its sake.
     """
 
@@ -200,6 +206,7 @@ class Settlement:
     waits_for: UUID | None = None
     retry_at: datetime | None = None
     untried: int = 0
+    limited: int = 0
     left_out: Sequence[Fire] = ()
 
 
@@ -221,5 +228,12 @@ class FireStore(DueRows, Protocol):
         ...
 
     async def settle(self, settlements: Sequence[Settlement], *, claim: UUID, now: datetime) -> Looks:
-        """Writes what became of fires that this claim still has in hand; returns when to look at their crons next."""
+        """Writes what became of fires that this claim still has in hand; returns when to look at their crons next.
+
+        That a fire was submitted is so whoever has it in hand, and is written as long as it is pending.
+        """
+        ...
+
+    async def put_off(self, cron_id: UUID, until: datetime) -> None:
+        """Lets nobody look at a cron that cannot be dealt with before this moment, and nobody have it in hand."""
         ...

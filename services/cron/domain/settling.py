@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from servicekit.failures import Failure, PermissionDenied, ResourceExhausted, Unavailable
-from services.cron.domain.cron import MAX_ERROR_CHARACTERS, Cron, Fire, Outcome, State, due_of
+from services.cron.domain.cron import MAX_ERROR_CHARACTERS, Cron, Fire, Outcome, State, due_of, error_text
 from services.cron.domain.ports import ON_BEHALF_REVOKED, Settlement
 
 FIRST_RETRY_S = 0.5
@@ -27,6 +27,7 @@ LONGEST_BACKOFF_S = 3_600.0
 SHORTEST_WATCH_S = 0.25
 LONGEST_WATCH_S = 5.0
 MOST_DOUBLINGS = 20
+PAUSED_WAITING = "the cron was paused while this waited for the run before it"
 
 
 def submitted(cron: Cron, now: datetime, *, fed_from: UUID | None = None) -> Settlement:
@@ -46,7 +47,7 @@ def waiting(cron: Cron, now: datetime, for_workflow: UUID) -> Settlement:
     """It waits for the end of the run before it. That it was looked at is no try."""
     fire = _pending(cron)
     if cron.state is State.PAUSED:
-        return skipped(cron, now, "the cron was paused while this waited for the run before it")
+        return skipped(cron, now, PAUSED_WAITING)
     pause_s = min(LONGEST_WATCH_S, max(SHORTEST_WATCH_S, (now - fire.due).total_seconds() / 10))
     still = _still_pending(cron, now, pause_s, f"waits for workflow {for_workflow}")
     return replace(still, waits_for=for_workflow, untried=1)
@@ -55,11 +56,13 @@ def waiting(cron: Cron, now: datetime, for_workflow: UUID) -> Settlement:
 def failed(cron: Cron, now: datetime, failure: Failure) -> Settlement:
     """Its submit ended with a failure."""
     fire = _pending(cron)
-    error = failure.message[:MAX_ERROR_CHARACTERS]
+    error = error_text(failure.message)
     if isinstance(failure, Unavailable):
         return postponed(cron, now, error, at_least_s=failure.retry_delay_s, at_most_s=LONGEST_AWAY_S)
-    if isinstance(failure, ResourceExhausted) and fire.tries < MOST_TRIES:
-        return postponed(cron, now, error, at_least_s=failure.retry_delay_s)
+    if isinstance(failure, ResourceExhausted) and fire.limited + 1 < MOST_TRIES:
+        # How often it was tried in an outage before is no matter: limits are reached just when that is over.
+        pause_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0**fire.limited)
+        return replace(_still_pending(cron, now, max(failure.retry_delay_s, pause_s), error), limited=1)
     return _refused(cron, now, error, for_good=isinstance(failure, PermissionDenied) and failure.reason == ON_BEHALF_REVOKED)
 
 

@@ -7,6 +7,8 @@ from services.cron.domain.cron import Cron, Fire, Missed, Outcome, State, due_of
 from services.cron.domain.schedule import Timetable
 
 _LATE = "nobody could act on it in time"
+# Moments whose jitter may put off a later one. Of more, one of the last puts it off most, as good as surely.
+MOST_BEFORE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,22 @@ def tick(cron: Cron, now: datetime) -> Tick:
         # Its members changed the bound while its last fire was under way.
         return Tick(None, None, None, None, moment, state=State.ENDED)
     caught_up = cron.catch_up_until is None or moment > cron.catch_up_until
-    late = now - (moment + timetable.jitter(moment)) >= timedelta(milliseconds=cron.policy.missed_after_ms)
-    if late and caught_up:
+    if caught_up and _is_late(cron, moment, now - timedelta(milliseconds=cron.policy.missed_after_ms)):
         return _missed(cron, moment, now)
     catch_up_until = None if caught_up else cron.catch_up_until
     return _tick(timetable, timetable.next_after(moment), moment, fire=_fire(cron, moment), catch_up_until=catch_up_until)
+
+
+def _is_late(cron: Cron, moment: datetime, bound: datetime) -> bool:
+    """Whether a moment could be acted on at the bound or before it: moments fire in order, each after its jitter and theirs."""
+    timetable = cron.timetable
+    if moment + timetable.jitter(moment) > bound:
+        return False
+    jitter = timedelta(milliseconds=cron.schedule.jitter_ms)
+    if not jitter or moment + jitter <= bound:
+        return True
+    before = timetable.passed(moment - jitter, moment, MOST_BEFORE).newest
+    return all(each + timetable.jitter(each) <= bound for each in before)
 
 
 def _missed(cron: Cron, moment: datetime, now: datetime) -> Tick:
@@ -78,7 +91,7 @@ def _tick(
 
 
 def _fire(cron: Cron, moment: datetime, moments: int = 1) -> Fire:
-    return Fire(cron.fire_id(moment), moment, moments=moments)
+    return Fire(cron.fire_id(moment), moment, moments=max(1, moments))
 
 
 def _left_out(cron: Cron, moment: datetime, count: int, now: datetime) -> Fire:

@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 
 from servicekit.clock import Clock, datetime_of, unix_ms
-from servicekit.failures import Unavailable
+from servicekit.failures import Failure, Unavailable
 from services.cron.domain.cron import Outcome
 from services.cron.domain.ports import CronStore, WorkflowSubmitter
 
@@ -49,7 +49,13 @@ class Upkeep:
         while await self._store.sweep(before, limit=PORTION) >= PORTION:
             pass
         for colony, fire_id in await self._store.open_runs(now - FORGOTTEN_AFTER, limit=RUNS):
-            await self._settle(colony, fire_id, now)
+            try:
+                await self._settle(colony, fire_id, now)
+            except Unavailable:
+                raise
+            except Failure as failure:
+                # Its colony is going, say. The others are not to wait for it.
+                log.warning("cannot settle a run yet", fire_id=str(fire_id), error=failure.message)
 
     async def _settle(self, colony: str, fire_id: UUID, now: datetime) -> None:
         runs = await self._submitter.runs(colony=colony, workflow_ids=[fire_id], outputs=False)

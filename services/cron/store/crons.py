@@ -107,15 +107,17 @@ class PostgresCronStore:
         async with self._database.transaction() as connection:
             return (await connection.execute(QUERIES["delete_colonies"], {"colonies": list(colonies)})).rowcount
 
-    async def begin_run(self, cron_id: UUID, run: Fire, *, digest: str) -> Fire:
+    async def begin_run(self, cron_id: UUID, run: Fire, *, digest: str) -> Fire | None:
         values = {"id": run.fire_id, "cron_id": cron_id, "due_at": run.due, "request": digest}
         async with self._database.transaction() as connection:
             await connection.execute(QUERIES["insert_run"], values)
-        (row,) = await self._database.statement(QUERIES["find_run"], {"cron_id": cron_id, "request": digest})
-        return fire_of(row)
+        rows = await self._database.statement(QUERIES["find_run"], {"cron_id": cron_id, "request": digest})
+        return fire_of(rows[0]) if rows else None
 
-    async def settle_run(self, fire_id: UUID, outcome: Outcome, error: str, now: datetime) -> None:
-        values = {"id": fire_id, "outcome": outcome, "error": error, "now": now}
+    async def settle_run(
+        self, fire_id: UUID, outcome: Outcome, error: str, now: datetime, *, fed_from: UUID | None = None
+    ) -> None:
+        values = {"id": fire_id, "outcome": outcome, "error": error, "now": now, "fed_from": fed_from}
         await self._database.statement(QUERIES["settle_run"], values)
 
     async def open_runs(self, before: datetime, *, limit: int) -> Sequence[tuple[str, UUID]]:
@@ -123,13 +125,16 @@ class PostgresCronStore:
         return [(row["colony"], row["id"]) for row in rows]
 
     async def sweep(self, before: UUID, *, limit: int) -> int:
-        async with self._database.transaction() as connection:
+        async def once(connection: Connection) -> int:
             values = {"before": before, "limit": limit}
             swept = (await connection.execute(QUERIES["sweep_fires"], values)).rowcount
             swept = max(swept, (await connection.execute(QUERIES["sweep_removed"], {"limit": limit})).rowcount)
             if swept < limit:
                 await connection.execute(QUERIES["forget_removed"])
             return swept
+
+        # Again if it met another replica's.
+        return await self._database.run(once)
 
 
 async def fires_by_id(connection: Connection, ids: Iterable[UUID | None]) -> Mapping[UUID, Fire]:

@@ -56,13 +56,13 @@ WHERE id = ANY(%(ids)s);
 
 -- name: read_fires
 -- Fires by id.
-SELECT id, cron_id, kind, due_at, outcome, moments, tries, waits_for, error, fired_at
+SELECT id, cron_id, kind, due_at, outcome, moments, tries, limited, waits_for, error, fired_at
 FROM fire
 WHERE id = ANY(%(ids)s);
 
 -- name: list_fires
 -- A page of a cron's fires, newest first.
-SELECT id, cron_id, kind, due_at, outcome, moments, tries, waits_for, error, fired_at
+SELECT id, cron_id, kind, due_at, outcome, moments, tries, limited, waits_for, error, fired_at
 FROM fire
 WHERE cron_id = %(cron_id)s
     AND (%(before)s::uuid IS NULL OR id < %(before)s)
@@ -72,7 +72,7 @@ LIMIT %(limit)s;
 
 -- name: list_odd_fires
 -- As list_fires, of outcomes that are few among a cron's fires: pending, missed, refused. They have an index of their own.
-SELECT id, cron_id, kind, due_at, outcome, moments, tries, waits_for, error, fired_at
+SELECT id, cron_id, kind, due_at, outcome, moments, tries, limited, waits_for, error, fired_at
 FROM fire
 WHERE cron_id = %(cron_id)s
     AND (%(before)s::uuid IS NULL OR id < %(before)s)
@@ -176,20 +176,24 @@ SELECT id
 FROM gone;
 
 -- name: insert_run
--- Keep a run before it is submitted; nothing if its request id is known.
+-- Keep a run before it is submitted; nothing if its request id is known, or its cron gone.
 INSERT INTO fire (id, cron_id, kind, due_at, outcome, tries, request)
-VALUES (%(id)s, %(cron_id)s, 2, %(due_at)s, 1, 1, %(request)s)
+SELECT %(id)s, cron.id, 2, %(due_at)s, 1, 1, %(request)s
+FROM cron
+WHERE cron.id = %(cron_id)s
+FOR KEY SHARE
 ON CONFLICT (cron_id, request) WHERE request <> '' DO NOTHING;
 
 -- name: find_run
 -- The run of a request id.
-SELECT id, cron_id, kind, due_at, outcome, moments, tries, waits_for, error, fired_at
+SELECT id, cron_id, kind, due_at, outcome, moments, tries, limited, waits_for, error, fired_at
 FROM fire
 WHERE cron_id = %(cron_id)s
     AND request = %(request)s;
 
 -- name: settle_run
--- What became of a run; one that was submitted stays so. The cron remembers its workflow.
+-- What became of a run; one that was submitted stays so. The cron remembers its workflow, unless it is settled so late that
+-- another has come since: the first 13 characters of an id are its moment.
 WITH ended AS (
     UPDATE fire
     SET outcome = %(outcome)s,
@@ -200,7 +204,11 @@ WITH ended AS (
     RETURNING id, cron_id, outcome
 )
 UPDATE cron
-SET last_workflow_id = ended.id
+SET last_workflow_id = CASE
+        WHEN left(cron.last_workflow_id::text, 13) > left(ended.id::text, 13) THEN cron.last_workflow_id
+        ELSE ended.id
+    END,
+    fed_from = COALESCE(%(fed_from)s::uuid, cron.fed_from)
 FROM ended
 WHERE cron.id = ended.cron_id
     AND ended.outcome = 2;

@@ -69,6 +69,9 @@ class PostgresFireStore:
         }
         return {row[0]: row[1] for row in await self._database.tuples(QUERIES["settle"], values)}
 
+    async def put_off(self, cron_id: UUID, until: datetime) -> None:
+        await self._database.statement(QUERIES["put_off"], {"id": cron_id, "until": until})
+
 
 async def _looks_of_others(connection: Connection, ids: Collection[UUID], now: datetime) -> dict[UUID, datetime | None]:
     """When to look at what could not be locked.
@@ -105,6 +108,7 @@ def _ticked(cron: Cron, tick: Tick) -> Cron:
 
 def _begin_values(ticks: Sequence[tuple[Cron, Tick]]) -> dict[str, object]:
     decided = [tick for _, tick in ticks]
+    missed = [tick.left_out if tick.fire is None else None for tick in decided]
     new = [(cron.cron_id, fire) for cron, tick in ticks for fire in (tick.fire, tick.left_out) if fire is not None]
     return {
         "ids": Uuids([cron.cron_id for cron, _ in ticks]),
@@ -114,6 +118,8 @@ def _begin_values(ticks: Sequence[tuple[Cron, Tick]]) -> dict[str, object]:
         "acted": Timestamps([tick.acted_until for tick in decided]),
         "catch_ups": Timestamps([tick.catch_up_until for tick in decided]),
         "pendings": Uuids([tick.fire.fire_id if tick.fire is not None else None for tick in decided]),
+        "lasts": Timestamps([None if fire is None else fire.due for fire in missed]),
+        "errors": Texts(["" if fire is None else fire.error for fire in missed]),
         "fire_ids": Uuids([fire.fire_id for _, fire in new]),
         "fire_crons": Uuids([cron_id for cron_id, _ in new]),
         "fire_kinds": SmallInts([fire.kind for _, fire in new]),
@@ -135,6 +141,7 @@ def _settle_values(settlements: Sequence[Settlement]) -> dict[str, object]:
         "outcomes": SmallInts([each.outcome for each in settlements]),
         "errors": Texts([each.error for each in settlements]),
         "waits": Uuids([each.waits_for for each in settlements]),
+        "limited": Ints([each.limited for each in settlements]),
         "untried": Ints([each.untried for each in settlements]),
         "retries": Timestamps([each.retry_at for each in settlements]),
         "states": SmallInts([each.state for each in settlements]),

@@ -35,8 +35,8 @@ WITH given AS (
     SELECT *
     FROM unnest(
         %(ids)s::uuid[], %(states)s::smallint[], %(next_fires)s::timestamptz[], %(next_dues)s::timestamptz[],
-        %(acted)s::timestamptz[], %(catch_ups)s::timestamptz[], %(pendings)s::uuid[]
-    ) AS g (id, state, next_fire_at, next_due_at, acted_until, catch_up_until, pending)
+        %(acted)s::timestamptz[], %(catch_ups)s::timestamptz[], %(pendings)s::uuid[], %(lasts)s::timestamptz[], %(errors)s::text[]
+    ) AS g (id, state, next_fire_at, next_due_at, acted_until, catch_up_until, pending, last_fire_at, last_error)
 ), new AS (
     INSERT INTO fire (id, cron_id, kind, due_at, outcome, moments, tries, error, fired_at)
     SELECT *
@@ -53,6 +53,9 @@ SET state = given.state,
     acted_until = given.acted_until,
     catch_up_until = given.catch_up_until,
     pending = given.pending,
+    -- Of those that begin nothing, for all that passed was missed.
+    last_fire_at = COALESCE(given.last_fire_at, cron.last_fire_at),
+    last_error = CASE WHEN given.last_fire_at IS NULL THEN cron.last_error ELSE given.last_error END,
     retry_at = CASE WHEN given.pending IS NOT NULL THEN %(until)s::timestamptz END,
     claim = CASE WHEN given.pending IS NOT NULL THEN %(claim)s::uuid END
 FROM given
@@ -73,24 +76,25 @@ FROM again
 WHERE fire.id = again.pending;
 
 -- name: settle
--- Write what became of fires that this claim still has in hand. What members have changed meanwhile stays (`version`).
+-- Write what became of fires that this claim still has in hand, or that were submitted: that is so whoever has them in hand by
+-- now. What members have changed meanwhile stays (`version`).
 WITH given AS (
     SELECT *
     FROM unnest(
         %(ids)s::uuid[], %(versions)s::integer[], %(fires)s::uuid[], %(outcomes)s::smallint[], %(errors)s::text[],
         %(waits)s::uuid[], %(untried)s::integer[], %(retries)s::timestamptz[], %(states)s::smallint[], %(reasons)s::text[],
         %(next_fires)s::timestamptz[], %(next_dues)s::timestamptz[], %(acted)s::timestamptz[], %(runs)s::bigint[],
-        %(failures)s::integer[], %(feds)s::uuid[]
+        %(failures)s::integer[], %(feds)s::uuid[], %(limited)s::integer[]
     ) AS g (
         id, version, fire_id, outcome, error, waits_for, untried, retry_at, state, reason, next_fire_at, next_due_at, acted_until,
-        runs, failures, fed_from
+        runs, failures, fed_from, limited
     )
 ), mine AS (
     SELECT given.*, cron.version = given.version AS unchanged
     FROM given
     JOIN cron USING (id)
-    WHERE cron.claim = %(claim)s
-        AND cron.pending = given.fire_id
+    WHERE cron.pending = given.fire_id
+        AND (cron.claim = %(claim)s OR given.outcome = 2)
     ORDER BY id
     FOR NO KEY UPDATE OF cron
 ), ended AS (
@@ -99,6 +103,7 @@ WITH given AS (
         error = mine.error,
         waits_for = mine.waits_for,
         tries = fire.tries - mine.untried,
+        limited = fire.limited + mine.limited,
         fired_at = CASE WHEN mine.outcome <> 1 THEN %(now)s::timestamptz END
     FROM mine
     WHERE fire.id = mine.fire_id
@@ -132,3 +137,11 @@ FROM mine
 JOIN ended ON ended.cron_id = mine.id
 WHERE cron.id = mine.id
 RETURNING cron.id, cron.due_at;
+
+-- name: put_off
+-- Look at a cron that cannot be dealt with not before a moment.
+UPDATE cron
+SET retry_at = CASE WHEN pending IS NOT NULL THEN %(until)s::timestamptz END,
+    claim = NULL,
+    next_due_at = CASE WHEN next_fire_at IS NOT NULL THEN %(until)s::timestamptz END
+WHERE id = %(id)s;

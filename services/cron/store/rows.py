@@ -94,6 +94,7 @@ def fire_of(row: DictRow) -> Fire:
         outcome=Outcome(row["outcome"]),
         moments=row["moments"],
         tries=row["tries"],
+        limited=row["limited"],
         waits_for=row["waits_for"],
         error=row["error"],
         fired=row["fired_at"],

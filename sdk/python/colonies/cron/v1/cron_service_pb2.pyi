@@ -361,8 +361,8 @@ class FirePolicy(_message.Message):
     missed_at_most: _builtins.int
     """For MissedPolicy ALL: how many missed moments fire, the newest ones: 1 to 1 000; 0 means 100."""
     missed_after_ms: _builtins.int
-    """A moment that nobody has acted on for this long is missed, and with it all up to then; what is less late just fires. In
-    milliseconds, 1 000 to 1 day; 0 means 10 000.
+    """A moment that nobody has acted on for this long, counted from the end of its jitter and of that of the moments before it, is
+    missed, and with it all up to then; what is less late just fires. In milliseconds, 1 000 to 1 day; 0 means 10 000.
     """
     feed_outputs: _builtins.bool
     """The outputs of the last run that succeeded are appended to the arguments of each root of the next one. Outputs are those of
@@ -850,7 +850,9 @@ class RunCronRequest(_message.Message):
     name: _builtins.str
     """A Name."""
     request_id: _builtins.str
-    """Chosen by the client, 1-128 printable ASCII characters: repeating it returns the first workflow."""
+    """Chosen by the client, 1-128 printable ASCII characters: repeating it returns the first workflow, as long as the record of its
+    fire is kept.
+    """
     def __init__(
         self,
         *,

@@ -166,11 +166,12 @@ class CronServiceServicer:
 
     def RunCron(self, request, context):
         """Submits the cron's workflow now, once for each `request_id`, whatever its overlap policy says, and even if it is paused; its
-        schedule stays as it is.
+        schedule stays as it is. Where outputs are fed, this run is fed, and feeds, as any other.
 
-        Errors:
+        Errors: as for the scheduler's SubmitWorkflow; further
         * NOT_FOUND: no such cron in this colony.
         * FAILED_PRECONDITION (OWNER_REVOKED): the member on whose account it runs is none any more.
+        * FAILED_PRECONDITION (OUTPUTS_TOO_LARGE, ARGUMENTS_TOO_LARGE): the arguments that are fed to it would not fit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -78,11 +78,12 @@ class CronServiceStub:
     """
     RunCron: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.RunCronRequest, _cron_service_pb2.RunCronResponse]
     """Submits the cron's workflow now, once for each `request_id`, whatever its overlap policy says, and even if it is paused; its
-    schedule stays as it is.
+    schedule stays as it is. Where outputs are fed, this run is fed, and feeds, as any other.
 
-    Errors:
+    Errors: as for the scheduler's SubmitWorkflow; further
       * NOT_FOUND: no such cron in this colony.
       * FAILED_PRECONDITION (OWNER_REVOKED): the member on whose account it runs is none any more.
+      * FAILED_PRECONDITION (OUTPUTS_TOO_LARGE, ARGUMENTS_TOO_LARGE): the arguments that are fed to it would not fit.
     """
     PauseCron: _grpc.UnaryUnaryMultiCallable[_cron_service_pb2.PauseCronRequest, _cron_service_pb2.PauseCronResponse]
     """Stops a cron until it is resumed. Once this returns no new fire begins; one that had begun is brought to its end, and one that
@@ -157,11 +158,12 @@ class CronServiceAsyncStub(CronServiceStub):
     """
     RunCron: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.RunCronRequest, _cron_service_pb2.RunCronResponse]  # type: ignore[assignment]
     """Submits the cron's workflow now, once for each `request_id`, whatever its overlap policy says, and even if it is paused; its
-    schedule stays as it is.
+    schedule stays as it is. Where outputs are fed, this run is fed, and feeds, as any other.
 
-    Errors:
+    Errors: as for the scheduler's SubmitWorkflow; further
       * NOT_FOUND: no such cron in this colony.
       * FAILED_PRECONDITION (OWNER_REVOKED): the member on whose account it runs is none any more.
+      * FAILED_PRECONDITION (OUTPUTS_TOO_LARGE, ARGUMENTS_TOO_LARGE): the arguments that are fed to it would not fit.
     """
     PauseCron: _aio.UnaryUnaryMultiCallable[_cron_service_pb2.PauseCronRequest, _cron_service_pb2.PauseCronResponse]  # type: ignore[assignment]
     """Stops a cron until it is resumed. Once this returns no new fire begins; one that had begun is brought to its end, and one that
@@ -275,11 +277,12 @@ class CronServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cron_service_pb2.RunCronResponse, _abc.Awaitable[_cron_service_pb2.RunCronResponse]]:
         """Submits the cron's workflow now, once for each `request_id`, whatever its overlap policy says, and even if it is paused; its
-        schedule stays as it is.
+        schedule stays as it is. Where outputs are fed, this run is fed, and feeds, as any other.
 
-        Errors:
+        Errors: as for the scheduler's SubmitWorkflow; further
           * NOT_FOUND: no such cron in this colony.
           * FAILED_PRECONDITION (OWNER_REVOKED): the member on whose account it runs is none any more.
+          * FAILED_PRECONDITION (OUTPUTS_TOO_LARGE, ARGUMENTS_TOO_LARGE): the arguments that are fed to it would not fit.
         """
 
     @_abc_1.abstractmethod

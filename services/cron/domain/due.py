@@ -52,12 +52,17 @@ class Timers(Protocol):
         """
         ...
 
-    async def set(self, looks: Looks) -> None:
-        """Says when to look at these; None for never."""
+    async def settle(self, looks: Looks, *, until: datetime | None) -> None:
+        """Says when to look next at what was looked at; None for never. What was told meanwhile holds, if it is sooner.
+
+        Args:
+            looks: moments by id.
+            until: to which a claim has put them off; None if no claim did.
+        """
         ...
 
     async def load(self, looks: Sequence[tuple[UUID, datetime]]) -> None:
-        """As `set`, where it is sooner than what is known, or nothing is."""
+        """Says when to look at these, where it is sooner than what is known, or nothing is."""
         ...
 
 
@@ -117,11 +122,12 @@ class DueLoop:
     async def tell(self, looks: Looks) -> None:
         """Tells the timers when rows that this replica has just written are to be looked at."""
         now = self._now()
-        soon = {each: moment for each, moment in looks.items() if moment is None or moment <= now + HORIZON}
+        # A timer that is not needed any more only costs a look.
+        soon = [(each, moment) for each, moment in looks.items() if moment is not None and moment <= now + HORIZON]
         if not soon:
             return
         try:
-            await self._timers.set(soon)
+            await self._timers.load(soon)
         except Unavailable as error:
             # They are loaded from the rows when Redis is back.
             self._note_timers(error)
@@ -159,19 +165,20 @@ class DueLoop:
             ids = list(self._urgent)[: self._batch]
             for each in ids:
                 del self._urgent[each]
-            await self._do(ids)
+            await self._do(ids, until=None)
             return 0.0
-        claimed = await self._claim()
+        until = self._now() + self._lease
+        claimed = await self._claim(until)
         if claimed.ids:
-            await self._do(claimed.ids)
+            await self._do(claimed.ids, until=until)
             return 0.0
         if claimed.following is None:
             return LONGEST_WAIT_S
         return min(LONGEST_WAIT_S, max(0.0, (claimed.following - self._now()).total_seconds()))
 
-    async def _do(self, ids: Sequence[UUID]) -> None:
+    async def _do(self, ids: Sequence[UUID], *, until: datetime | None) -> None:
         """Works, to the end: what a process has in hand when it is told to end would wait for its claim to run out."""
-        doing = asyncio.create_task(self._work_and_tell(ids))
+        doing = asyncio.create_task(self._work_and_tell(ids, until))
         try:
             await asyncio.shield(doing)
         except asyncio.CancelledError:
@@ -183,7 +190,7 @@ class DueLoop:
                 self._log.warning("the last work was not finished", error=repr(error))
             raise
 
-    async def _work_and_tell(self, ids: Sequence[UUID]) -> None:
+    async def _work_and_tell(self, ids: Sequence[UUID], until: datetime | None) -> None:
         looks = await self._work(ids)
         if not looks:
             return
@@ -191,14 +198,14 @@ class DueLoop:
         horizon = self._now() + HORIZON
         near = {each: None if moment is None or moment > horizon else moment for each, moment in looks.items()}
         try:
-            await self._timers.set(near)
+            await self._timers.settle(near, until=until)
         except Unavailable as error:
             self._note_timers(error)
 
-    async def _claim(self) -> Claimed:
-        now = self._now()
+    async def _claim(self, until: datetime) -> Claimed:
+        now = until - self._lease
         try:
-            claimed = await self._timers.claim(now, until=now + self._lease, limit=self._batch, loaded_ms=LOAD_EVERY_MS)
+            claimed = await self._timers.claim(now, until=until, limit=self._batch, loaded_ms=LOAD_EVERY_MS)
             self._note_timers(None)
             if claimed.load:
                 await self._load(now)

@@ -117,3 +117,22 @@ async def test_one_that_died_is_followed_after_its_lease(rig: Rig) -> None:
     assert await rig.rest() == []
     rig.clock.advance(seconds=0.1)
     assert await rig.rest() == [ONE]
+
+
+async def test_what_is_woken_again_and_again_does_not_keep_the_timers_waiting(rig: Rig) -> None:
+    busy = uuid4()
+
+    async def work() -> datetime | None:
+        rig.loop.wake([busy])
+        rig.clock.advance(seconds=0.02)
+        return None
+
+    rig.work = work
+    rig.loop.wake([busy])
+    await rig.loop.tell({ONE: rig.now()})
+    for _ in range(20):
+        await rig.loop.step()
+    # Soon, and only then; and what is woken goes first.
+    assert rig.looked.count(ONE) == 1
+    assert rig.looked[0] == busy
+    assert rig.looked.count(busy) > 10

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 LONGEST_WAIT_S = 0.5
 # What is due within the horizon is loaded, three times as often.
 HORIZON = timedelta(seconds=15)
+# What a call wakes goes first, but for no longer than this: then the timers have a turn.
+WOKEN_FOR = timedelta(milliseconds=100)
 LOAD_EVERY_MS = 5_000
 LOAD_PAGE = 5_000
 
@@ -111,6 +113,8 @@ class DueLoop:
         self._timers_away = False
         # A dict for its order.
         self._urgent: dict[UUID, None] = {}
+        # When the timers have their turn; None while nothing has gone before them.
+        self._turn: datetime | None = None
 
     def wake(self, ids: Iterable[UUID] = ()) -> None:
         """Looks at once at these ids, which are due, and then at whatever the timers say."""
@@ -161,16 +165,21 @@ class DueLoop:
         Raises:
             Unavailable: the database is out of reach; what was under way stays due.
         """
-        if self._urgent:
+        now = self._now()
+        if self._urgent and (self._turn is None or now < self._turn):
+            self._turn = self._turn or now + WOKEN_FOR
             ids = list(self._urgent)[: self._batch]
             for each in ids:
                 del self._urgent[each]
             await self._do(ids, until=None)
             return 0.0
-        until = self._now() + self._lease
+        self._turn = None
+        until = now + self._lease
         claimed = await self._claim(until)
         if claimed.ids:
             await self._do(claimed.ids, until=until)
+            return 0.0
+        if self._urgent:
             return 0.0
         if claimed.following is None:
             return LONGEST_WAIT_S

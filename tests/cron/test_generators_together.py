@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from servicekit import redis
-from servicekit.clock import SystemClock
+from servicekit.clock import ManualClock, SystemClock
 from servicekit.failures import FailedPrecondition, ResourceExhausted, Unavailable
 from servicekit.postgres import Database
 from services.cron.domain.generator import Argument, Room
@@ -130,7 +130,8 @@ async def replicas(
     for _ in range(2):
         database = Database(database_url, "cron", connections=10)
         await database.open()
-        replica = GeneratorReplica(database, redis.connect(redis_url), scheduler, SystemClock(), room=ROOM)
+        client = redis.connect(redis_url)
+        replica = GeneratorReplica(database, client, scheduler, ManualClock(), SystemClock(), room=ROOM)
         replica.generators._packs = LosingPacks(database, lambda: dice.random() < 0.05)
         started.append(replica)
     yield started
@@ -183,8 +184,8 @@ async def test_whatever_is_done_at_the_same_time_nothing_is_lost_or_doubled(
         came: defaultdict[tuple[str, int, str], list[int]] = defaultdict(list)
         for launch in launches:
             for value in launch.arguments:
-                _, sender, key, number = bytes(value).decode().split(" ")
-                came[name, int(sender), key].append(int(number))
+                _, of, key, number = bytes(value).decode().split(" ")
+                came[name, int(of), key].append(int(number))
         for numbers in came.values():
             # Each once, and in the order in which they were sent.
             assert numbers == sorted(set(numbers))

@@ -142,7 +142,7 @@ class Claims(Load[int, dict[str, float]]):
         assert self._bare is not None, "opened"
         now = datetime.now(UTC).replace(microsecond=0)
         await cron_rows.make_due(self._bare, now)
-        await timers.set(dict.fromkeys(self._ids, now))
+        await timers.load([(each, now) for each in self._ids])
 
     async def _empty_transaction(self) -> None:
         assert self._bare is not None, "opened"

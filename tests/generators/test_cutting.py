@@ -178,4 +178,7 @@ async def test_a_full_batch_wakes_the_loop_and_a_new_deadline_is_told_to_the_tim
     assert list(replica.loop._urgent) == [generator.generator_id]
     await replica.work()
     assert replica.submitted() == [["a", "b", "c"]]
+    # The timer that is not needed any more costs a look, and goes with it.
+    replica.clock.advance(seconds=4)
+    await replica.work()
     assert await replica.client.zscore(timers, str(generator.generator_id)) is None

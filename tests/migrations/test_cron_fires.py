@@ -63,7 +63,7 @@ async def test_crons_go_on_where_they_were(empty_database_url: str, first_versio
     await database.open()
     store = PostgresCronStore(database)
     crons = {cron.name: cron for cron in await store.page("acme", after="", limit=10)}
-    due = await PostgresFireStore(database).upcoming(following, after=None, limit=10)
+    upcoming = await PostgresFireStore(database).upcoming(following, after=None, limit=10)
     await database.close()
     assert {name: cron.state for name, cron in crons.items()} == {
         "active": State.ACTIVE,
@@ -76,4 +76,4 @@ async def test_crons_go_on_where_they_were(empty_database_url: str, first_versio
     assert (active.next_fire, active.next_due, active.last_workflow_id) == (following, following, WORKFLOW_ID)
     assert crons["retried"].schedule == Schedule(Expression("@daily"))
     assert crons["revoked"].pause_reason.startswith("stopped: the member")
-    assert {each for each, _ in due} == {active.cron_id, crons["retried"].cron_id}
+    assert {each for each, _ in upcoming} == {active.cron_id, crons["retried"].cron_id}

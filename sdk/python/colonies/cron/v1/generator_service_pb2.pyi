@@ -545,10 +545,12 @@ class PackRequest(_message.Message):
     name: _builtins.str
     """The generator: a Name."""
     request_id: _builtins.str
-    """Chosen by the client, 1-128 printable ASCII characters: repeating it returns the first answer."""
+    """Chosen by the client, 1-128 printable ASCII characters: repeating it returns the first answer. Each generator has its own: one
+    that was removed and added anew knows nothing of what its predecessor was sent.
+    """
     @_builtins.property
     def arguments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Argument]:
-        """1 to 1 000, at most 4 MiB in all."""
+        """1 to 1 000, at most 4 MiB in all, without their keys."""
 
     def __init__(
         self,

@@ -62,7 +62,7 @@ class GeneratorServiceStub:
     An argument that makes a batch full is what submits it: there is no wait for a timer.
 
     Errors:
-      * ALREADY_EXISTS: the `request_id` was used by the same caller for something else.
+      * ALREADY_EXISTS: the `request_id` was used by the same caller, in this generator, for something else.
       * RESOURCE_EXHAUSTED (GENERATOR_FULL): too much waits, because the generator is paused or its workflows cannot be submitted;
         repeat after RetryInfo's delay.
     """
@@ -125,7 +125,7 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     An argument that makes a batch full is what submits it: there is no wait for a timer.
 
     Errors:
-      * ALREADY_EXISTS: the `request_id` was used by the same caller for something else.
+      * ALREADY_EXISTS: the `request_id` was used by the same caller, in this generator, for something else.
       * RESOURCE_EXHAUSTED (GENERATOR_FULL): too much waits, because the generator is paused or its workflows cannot be submitted;
         repeat after RetryInfo's delay.
     """
@@ -209,7 +209,7 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         An argument that makes a batch full is what submits it: there is no wait for a timer.
 
         Errors:
-          * ALREADY_EXISTS: the `request_id` was used by the same caller for something else.
+          * ALREADY_EXISTS: the `request_id` was used by the same caller, in this generator, for something else.
           * RESOURCE_EXHAUSTED (GENERATOR_FULL): too much waits, because the generator is paused or its workflows cannot be submitted;
             repeat after RetryInfo's delay.
         """

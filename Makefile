@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Some machines set it. Then each of the many processes of a test compiles all sources again: a CPU second for every service.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := sdk/python/colonies servicekit services deploy tools tests bench examples
 
 .PHONY: help
@@ -54,7 +56,8 @@ status: $(VENV)/.server ## Show what runs
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests, two at a time: real Postgres, valkey and Envoy, under ten minutes on two cores
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz'
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz and not alone'
+	$(BIN)/python -m pytest -q -m alone
 
 .PHONY: test-fault
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes

@@ -12,6 +12,9 @@ class StackError(Exception):
         self.message = message
         self.log = log
         self.log_tail = log_tail
+        if log_tail:
+            # For tracebacks: of a failed test, say, whose directory is gone.
+            self.add_note(log_tail)
 
 
 def disk_full(path: Path) -> StackError:

@@ -118,6 +118,7 @@ async def end_of(stream: Any) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.OK, ""
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["rejected", "removed", "removed user"])
 async def test_every_open_stream_of_who_is_thrown_out_ends_within_a_second_at_every_replica(acme: Acme, way: str) -> None:
     place = await furnish(acme.cluster, ACME)

@@ -124,11 +124,13 @@ class MemoryStore:
         ]
 
     async def rename_executor(self, member: Membership, evidence: Evidence) -> bool:
-        if any(other.identity != member.identity for other in self._in_the_way(member)):
-            return False
         key = (member.colony, member.identity)
         held = self._members.get(key)
-        if held is not None and held.role is Role.EXECUTOR and held.name != member.name:
+        if held is None or held.role is not Role.EXECUTOR:
+            return True
+        if any(other.identity != member.identity for other in self._in_the_way(member)):
+            return False
+        if held.name != member.name:
             self._members[key] = replace(held, name=member.name)
             self._record(member.colony, EventKind.EXECUTOR_RENAMED, (held.identity, held.role, member.name), evidence)
         return True

@@ -1,6 +1,6 @@
 """The check of receipts: every process's ledger is one chain of hashes, and each signed call that it names is kept, no other."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,9 +17,11 @@ def check_receipts(rows: Mapping[str, Sequence[Row]]) -> None:
     Args:
         rows: all of the tables "process", "ledger" and "receipt".
     """
+    lines = defaultdict(list)
+    for line in sorted(rows["ledger"], key=lambda line: int(line["id"])):
+        lines[line["process_id"]].append(line)
     for process in rows["process"]:
-        lines = [line for line in rows["ledger"] if line["process_id"] == process["id"]]
-        check_chain(process, sorted(lines, key=lambda line: int(line["id"])))
+        check_chain(process, lines[process["id"]])
     names = [line[column] for line in rows["ledger"] for column in ("receipt", "output_receipt")]
     # What set the outputs of a running attempt stands in no line yet.
     open_names = [process["output_receipt"] for process in rows["process"] if process["state"] == 2]

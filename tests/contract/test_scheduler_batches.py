@@ -11,9 +11,10 @@ import pytest
 
 from servicekit.failures import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from services.scheduler.domain.endings import CloseCall, Closing
+from services.scheduler.domain.ids import new_id
 from services.scheduler.domain.records import AttemptRef, Claim, Claimed, Entered, ExecutorProfile, SubmitCall
 from services.scheduler.domain.states import State
-from services.scheduler.domain.submitting import NewWorkflow, Request, Submitting
+from services.scheduler.domain.submitting import MAX_WEIGHT, NewWorkflow, Request, Submitting
 from services.scheduler.store.reads import Reads
 
 from .scheduler_records import (
@@ -128,6 +129,48 @@ async def test_submits_of_concurrent_calls_have_their_own_answers_and_all_reach_
     assert set(await works.claim()) == {one[0] for one in processes}
     assert set(await works.claim(colony="umbrella")) == {ids[0] for ((_, ids),) in workflows}
     assert works.steps.idle
+
+
+async def test_what_is_repeated_while_it_is_entered_keeps_nobody_else_waiting(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large workflow takes its time; whoever uses its request id, or its id, before it is in waits for its rows."""
+    service = submitting(works)
+    submit = works.world.tables.submit
+    begun, over, entered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    workflow_id = new_id(works.world.clock.now_ns())
+
+    async def locked(calls: Sequence[SubmitCall], now: Any) -> Sequence[Any]:
+        if begun.is_set():
+            if any(one.request_id == "large" or one.workflow_id == workflow_id for each in calls for one in each.submissions):
+                await entered.wait()
+            return await submit(calls, now)
+        begun.set()
+        await over.wait()
+        outcomes = await submit(calls, now)
+        entered.set()
+        return outcomes
+
+    monkeypatch.setattr(works.world.tables, "submit", locked)
+    nodes = [spec(f"n{n}") for n in range(MAX_WEIGHT)]
+    large = asyncio.create_task(service.workflows([NewWorkflow(request("large"), nodes, "", workflow_id)]))
+    await begun.wait()
+    # Its caller gives up; it is entered all the same.
+    large.cancel()
+    await asyncio.gather(large, return_exceptions=True)
+    same = asyncio.create_task(service.processes(request("large", digest=b"other"), [spec()]))
+    theirs = asyncio.create_task(service.workflows([NewWorkflow(request("id"), [spec("a")], "", workflow_id)]))
+    neighbour = asyncio.create_task(service.processes(request("small", colony="umbrella"), [spec()]))
+    try:
+        await asyncio.wait_for(neighbour, 10)
+        assert not same.done()
+        assert not theirs.done()
+    finally:
+        over.set()
+        answers = await asyncio.gather(same, theirs, neighbour, return_exceptions=True)
+    assert [type(answer) for answer in answers[:2]] == [AlreadyExists, AlreadyExists]
+    assert await service.processes(request("large 2"), [spec()])
+    assert not service._entering
 
 
 def call(

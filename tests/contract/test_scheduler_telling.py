@@ -1,13 +1,14 @@
 """The queue is told after a commit while the caller has its answer already: in order, to the end, and not without bound."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 
 import pytest
 
 from servicekit.failures import Unavailable
 from services.scheduler.domain import aftermath
-from services.scheduler.domain.records import Changes
+from services.scheduler.domain.records import Changes, SubmitCall
 from services.scheduler.domain.submitting import MAX_WEIGHT
 from tests.harness.calls import eventually
 
@@ -111,10 +112,10 @@ async def test_a_large_submit_holds_no_other_up(works: Works, monkeypatch: pytes
     service = submitting(works)
     submit, release = works.world.tables.submit, asyncio.Event()
 
-    async def slow(submissions: list[object], now: object) -> object:
-        if any(len(one.processes) >= MAX_WEIGHT for one in submissions):  # type: ignore[attr-defined]
+    async def slow(calls: Sequence[SubmitCall], now: datetime) -> object:
+        if any(call.size >= MAX_WEIGHT for call in calls):
             await release.wait()
-        return await submit(submissions, now)  # type: ignore[arg-type]
+        return await submit(calls, now)
 
     monkeypatch.setattr(works.world.tables, "submit", slow)
     large = [

@@ -10,10 +10,12 @@ from servicekit.failures import (
     Unavailable,
     Violation,
 )
-from services.cron.domain.generator import Room
+from services.cron.domain.generator import Launchable, NewGenerator, Room
+from services.cron.domain.packing import Trigger
 from services.cron.domain.ports import ON_BEHALF_REVOKED
 from tests.cron.fakes import failing
 from tests.generators.replica import (
+    WORKFLOW,
     GeneratorReplica,
     RefusingScheduler,
     arguments,
@@ -148,3 +150,13 @@ async def test_large_batches_go_in_calls_of_a_bounded_size(replica: GeneratorRep
     await replica.packs.pack(packs, replica.now(), room)
     await replica.work()
     assert refusing.calls == [3, 3, 3]
+
+
+async def test_a_call_has_no_more_nodes_than_the_scheduler_enters_in_time(
+    replica: GeneratorReplica, refusing: RefusingScheduler
+) -> None:
+    new = NewGenerator("g", Trigger(1, 0, 1_000), Launchable(WORKFLOW, 3_000, 1))
+    await replica.generators.add(caller(), new)
+    await replica.pack("1", *"abcdefgh")
+    await replica.work()
+    assert refusing.calls == [3, 3, 2]

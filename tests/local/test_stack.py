@@ -89,6 +89,7 @@ def test_secrets_stay_in_private_files(running: StackSettings) -> None:
     assert all(stat.S_IMODE(key.stat().st_mode) == 0o600 for key in [*keys, state_file])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["scheduler", "auth", "valkey", "envoy", "postgres"])
 def test_what_is_killed_comes_back(running: StackSettings, name: str) -> None:
     before = process(running, name)
@@ -133,6 +134,7 @@ def test_a_child_that_hangs_is_killed_and_started_again(open_dir: Path, monkeypa
         service.kill()
 
 
+@pytest.mark.alone
 def test_killing_everything_at_once_is_recovered(running: StackSettings) -> None:
     before = {each.name: each.pid for each in control.status(running.data_dir).processes}
     for pid in before.values():

@@ -17,7 +17,7 @@ from tests.harness.calls import eventually
 from tests.harness.cluster import COLONY, Cluster
 from tests.harness.keys import key_of
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.alone]
 
 # What the architecture promises.
 REVOKED_WITHIN_S = 1.0

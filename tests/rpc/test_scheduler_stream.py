@@ -369,14 +369,15 @@ async def test_who_is_no_executor_any_more_is_cut_off(acme: Acme, way: str) -> N
     assert error.code is grpc.StatusCode.PERMISSION_DENIED
 
 
-@pytest.mark.parametrize("is_full", [False, True])
-async def test_it_shows_that_it_lives(acme: Acme, *, is_full: bool) -> None:
-    async with WorkStream(acme.worker, 1) as stream:
-        if is_full:
-            await acme.submit(spec(), spec())
-            await stream.brought(1)
-        await stream.signed(3, seconds=14)
-        assert stream.error is None
+async def test_it_shows_that_it_lives_full_or_not(acme: Acme) -> None:
+    async with WorkStream(acme.worker, 1) as full, WorkStream(acme.worker_2, 1) as idle:
+        await acme.submit(*[spec(conditions={"executor_names": ["worker-1"]}) for _ in range(2)])
+        await full.brought(1)
+        await asyncio.gather(full.signed(3, seconds=14), idle.signed(3, seconds=14))
+        assert full.error is None
+        assert idle.error is None
+        assert len(full.came) == 1
+        assert not idle.came
 
 
 @pytest.mark.parametrize("max_in_flight", [0, -1, 1_001, 2**31 - 1])

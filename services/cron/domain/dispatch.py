@@ -22,7 +22,9 @@ from services.cron.domain.ports import ON_BEHALF_REVOKED, Launch, WorkflowSubmit
 log = structlog.get_logger()
 
 MAX_CALL_BYTES = 16 * 1024 * 1024
-MAX_CALL_NODES = 100_000
+# Far fewer than the scheduler takes: it is to enter them well within the time that a submit has, or the next call waits for the
+# end of this one, whose answer nobody hears.
+MAX_CALL_NODES = 10_000
 # What an argument costs beside its data and its media type.
 FRAMING_BYTES = 12
 FIRST_RETRY_S = 0.5

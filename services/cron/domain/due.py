@@ -27,6 +27,8 @@ log = structlog.get_logger()
 LONGEST_WAIT_S = 0.5
 # What is due within the horizon is loaded, three times as often.
 HORIZON = timedelta(seconds=15)
+# What a call wakes goes first, but for no longer than this: then the timers have a turn.
+WOKEN_FOR = timedelta(milliseconds=100)
 LOAD_EVERY_MS = 5_000
 LOAD_PAGE = 5_000
 
@@ -52,12 +54,17 @@ class Timers(Protocol):
         """
         ...
 
-    async def set(self, looks: Looks) -> None:
-        """Says when to look at these; None for never."""
+    async def settle(self, looks: Looks, *, until: datetime | None) -> None:
+        """Says when to look next at what was looked at; None for never. What was told meanwhile holds, if it is sooner.
+
+        Args:
+            looks: moments by id.
+            until: to which a claim has put them off; None if no claim did.
+        """
         ...
 
     async def load(self, looks: Sequence[tuple[UUID, datetime]]) -> None:
-        """As `set`, where it is sooner than what is known, or nothing is."""
+        """Says when to look at these, where it is sooner than what is known, or nothing is."""
         ...
 
 
@@ -106,6 +113,8 @@ class DueLoop:
         self._timers_away = False
         # A dict for its order.
         self._urgent: dict[UUID, None] = {}
+        # When the timers have their turn; None while nothing has gone before them.
+        self._turn: datetime | None = None
 
     def wake(self, ids: Iterable[UUID] = ()) -> None:
         """Looks at once at these ids, which are due, and then at whatever the timers say."""
@@ -117,11 +126,12 @@ class DueLoop:
     async def tell(self, looks: Looks) -> None:
         """Tells the timers when rows that this replica has just written are to be looked at."""
         now = self._now()
-        soon = {each: moment for each, moment in looks.items() if moment is None or moment <= now + HORIZON}
+        # A timer that is not needed any more only costs a look.
+        soon = [(each, moment) for each, moment in looks.items() if moment is not None and moment <= now + HORIZON]
         if not soon:
             return
         try:
-            await self._timers.set(soon)
+            await self._timers.load(soon)
         except Unavailable as error:
             # They are loaded from the rows when Redis is back.
             self._note_timers(error)
@@ -155,23 +165,29 @@ class DueLoop:
         Raises:
             Unavailable: the database is out of reach; what was under way stays due.
         """
-        if self._urgent:
+        now = self._now()
+        if self._urgent and (self._turn is None or now < self._turn):
+            self._turn = self._turn or now + WOKEN_FOR
             ids = list(self._urgent)[: self._batch]
             for each in ids:
                 del self._urgent[each]
-            await self._do(ids)
+            await self._do(ids, until=None)
             return 0.0
-        claimed = await self._claim()
+        self._turn = None
+        until = now + self._lease
+        claimed = await self._claim(until)
         if claimed.ids:
-            await self._do(claimed.ids)
+            await self._do(claimed.ids, until=until)
+            return 0.0
+        if self._urgent:
             return 0.0
         if claimed.following is None:
             return LONGEST_WAIT_S
         return min(LONGEST_WAIT_S, max(0.0, (claimed.following - self._now()).total_seconds()))
 
-    async def _do(self, ids: Sequence[UUID]) -> None:
+    async def _do(self, ids: Sequence[UUID], *, until: datetime | None) -> None:
         """Works, to the end: what a process has in hand when it is told to end would wait for its claim to run out."""
-        doing = asyncio.create_task(self._work_and_tell(ids))
+        doing = asyncio.create_task(self._work_and_tell(ids, until))
         try:
             await asyncio.shield(doing)
         except asyncio.CancelledError:
@@ -183,7 +199,7 @@ class DueLoop:
                 self._log.warning("the last work was not finished", error=repr(error))
             raise
 
-    async def _work_and_tell(self, ids: Sequence[UUID]) -> None:
+    async def _work_and_tell(self, ids: Sequence[UUID], until: datetime | None) -> None:
         looks = await self._work(ids)
         if not looks:
             return
@@ -191,14 +207,14 @@ class DueLoop:
         horizon = self._now() + HORIZON
         near = {each: None if moment is None or moment > horizon else moment for each, moment in looks.items()}
         try:
-            await self._timers.set(near)
+            await self._timers.settle(near, until=until)
         except Unavailable as error:
             self._note_timers(error)
 
-    async def _claim(self) -> Claimed:
-        now = self._now()
+    async def _claim(self, until: datetime) -> Claimed:
+        now = until - self._lease
         try:
-            claimed = await self._timers.claim(now, until=now + self._lease, limit=self._batch, loaded_ms=LOAD_EVERY_MS)
+            claimed = await self._timers.claim(now, until=until, limit=self._batch, loaded_ms=LOAD_EVERY_MS)
             self._note_timers(None)
             if claimed.load:
                 await self._load(now)

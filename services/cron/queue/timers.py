@@ -23,6 +23,7 @@ class RedisTimers:
     def __init__(self, redis: "Redis", kind: str) -> None:
         self._commands = commands_of(redis)
         self._claim = Script(redis, "services.cron.queue.scripts", "claim.lua")
+        self._settle = Script(redis, "services.cron.queue.scripts", "settle.lua")
         self._key = f"{PREFIX}timers:{kind}"
         self._loaded = f"{PREFIX}loaded:{kind}"
 
@@ -32,16 +33,12 @@ class RedisTimers:
         following = None if float(next_ms) < 0 else EPOCH + timedelta(milliseconds=int(float(next_ms)))
         return Claimed([_id(each) for each in ids], following, bool(load))
 
-    async def set(self, looks: Mapping[UUID, datetime | None]) -> None:
+    async def settle(self, looks: Mapping[UUID, datetime | None], *, until: datetime | None) -> None:
+        claimed = -1 if until is None else _score(until)
         words: list[str | int] = []
         for each, moment in looks.items():
-            if moment is not None:
-                words += [_score(moment), str(each)]
-        gone = [str(each) for each, moment in looks.items() if moment is None]
-        if words:
-            await self._commands.execute("ZADD", self._key, *words)
-        if gone:
-            await self._commands.execute("ZREM", self._key, *gone)
+            words += [str(each), "" if moment is None else _score(moment)]
+        await self._settle([self._key], [claimed, *words])
 
     async def load(self, looks: Sequence[tuple[UUID, datetime]]) -> None:
         for begin in range(0, len(looks), CHUNK):

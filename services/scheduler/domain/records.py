@@ -87,6 +87,12 @@ class SubmitCall:
         return len(self.submissions) == 1 and not self.submissions[0].has_chosen_id
 
     @property
+    def ids(self) -> set[object]:
+        """What only one call can enter: its request ids, and the workflow ids that were chosen."""
+        keys: set[object] = {(one.colony, one.actor, one.request_id) for one in self.submissions}
+        return keys.union([one.workflow_id for one in self.submissions if one.has_chosen_id])
+
+    @property
     def size(self) -> int:
         """How many processes it has."""
         return sum([len(one.processes) for one in self.submissions])

@@ -1,6 +1,6 @@
 """Submits: processes and workflows enter whole or not at all, once for each request id (I1, I7, I8)."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -72,8 +72,10 @@ class Submitting:
         self.group: GroupCommit[SubmitCall, list[Entered]] = GroupCommit(self._enter, max_weight=MAX_WEIGHT)
         # Each alone, for seconds maybe: no other submit waits for one.
         self.large: GroupCommit[SubmitCall, list[Entered]] = GroupCommit(
-            self._enter, max_weight=MAX_WEIGHT, workers=LARGE_WRITERS
+            self._enter_large, max_weight=MAX_WEIGHT, workers=LARGE_WRITERS
         )
+        # What is about to be entered by large ones.
+        self._entering: Counter[object] = Counter()
 
     async def processes(self, request: Request, specs: Sequence[Spec]) -> Sequence[UUID]:
         """Enters processes that wait for nothing; returns their ids. Each counts as submitted a nanosecond after the last.
@@ -157,7 +159,9 @@ class Submitting:
     async def _submit(self, call: SubmitCall) -> list[Entered]:
         with await self._room(call.submissions) as room:
             weight = call.weight
-            answers = await (self.group if weight < MAX_WEIGHT else self.large).do(call, weight)
+            # What shares an id with a large one waits for its end, and must not keep waiting what it would be written with.
+            is_large = weight >= MAX_WEIGHT or (bool(self._entering) and not call.ids.isdisjoint(self._entering))
+            answers = await (self.large if is_large else self.group).do(call, weight)
             room.keep(
                 sum(
                     len(one.processes)
@@ -178,6 +182,14 @@ class Submitting:
             if not before:
                 raise
             return self._limits.admit(colony, sum(len(one.processes) for one in submissions if one.request_id not in before))
+
+    async def _enter_large(self, calls: list[SubmitCall]) -> Sequence[list[Entered] | Exception]:
+        ids = Counter([one for call in calls for one in call.ids])
+        self._entering += ids
+        try:
+            return await self._enter(calls)
+        finally:
+            self._entering -= ids
 
     async def _enter(self, calls: list[SubmitCall]) -> Sequence[list[Entered] | Exception]:
         token = self._steps.begin()

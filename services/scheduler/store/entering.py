@@ -51,11 +51,9 @@ def _apart(calls: Mapping[int, SubmitCall]) -> dict[int, SubmitCall]:
     taken: set[object] = set()
     apart = {}
     for place, call in calls.items():
-        mine: set[object] = {_key(one) for one in call.submissions}
-        mine |= {one.workflow_id for one in call.submissions if one.has_chosen_id}
-        if taken.isdisjoint(mine):
+        if taken.isdisjoint(call.ids):
             apart[place] = call
-        taken |= mine
+        taken |= call.ids
     return apart
 
 

@@ -200,8 +200,8 @@ FROM counted_workflow
 WHERE id = ANY(%(ids)s::uuid[]) AND colony = %(colony)s;
 
 -- name: get_outputs
--- Several workflows with what their processes without children returned, in the order of submission; each of these is a row.
--- With more than `limit` bytes there is one row that says so, and no output is read.
+-- What the processes without children of several workflows returned, in the order of submission; each of these is a row. With
+-- more than `limit` bytes there is one row that says so, and no output is read.
 WITH leaf AS MATERIALIZED (
   SELECT p.id, p.workflow_id, p.sequence, p.node_name, p.state, CASE WHEN p.state = 3 THEN p.output_bytes ELSE 0 END AS bytes
   FROM workflow AS w
@@ -216,14 +216,10 @@ WITH leaf AS MATERIALIZED (
   FROM leaf
 )
 SELECT
-  s.bytes > %(limit)s AS too_large, l.id AS process_id, l.node_name,
-  CASE WHEN l.state = 3 THEN p.outputs ELSE '{}' END AS outputs,
-  w.id, w.colony, w.sequence, w.label, w.initiator, w.initiator_name, w.submitted_at, w.waiting, w.running, w.successful,
-  w.failed, w.cancelled, w.begun, w.ended_at
+  s.bytes > %(limit)s AS too_large, l.workflow_id, l.id, l.node_name, CASE WHEN l.state = 3 THEN p.outputs ELSE '{}' END AS outputs
 FROM size AS s
 LEFT JOIN leaf AS l ON s.bytes <= %(limit)s
 LEFT JOIN process AS p ON p.id = l.id
-LEFT JOIN counted_workflow AS w ON w.id = l.workflow_id
 ORDER BY l.sequence;
 
 -- name: list_workflows

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -145,15 +146,13 @@ def changes(zone: str, first_year: int, last_year: int) -> list[datetime]:
     """The minutes at which the zone's clocks are changed."""
     info = ZoneInfo(zone)
     found = []
-    hour = datetime(first_year, 1, 1, tzinfo=UTC)
-    while hour.year <= last_year:
-        after = hour + HOUR
-        if hour.astimezone(info).utcoffset() != after.astimezone(info).utcoffset():
-            found += [
-                hour + minute * MINUTE
-                for minute in range(1, 61)
-                if (hour + minute * MINUTE).astimezone(info).utcoffset()
-                != (hour + (minute - 1) * MINUTE).astimezone(info).utcoffset()
-            ]
-        hour = after
+    begin = datetime(first_year, 1, 1, tzinfo=UTC)
+    while begin.year <= last_year:
+        # No clock was changed there and back within so short a time.
+        end = begin + 6 * HOUR
+        if begin.astimezone(info).utcoffset() != end.astimezone(info).utcoffset():
+            minutes = [begin + number * MINUTE for number in range(361)]
+            offsets = [minute.astimezone(info).utcoffset() for minute in minutes]
+            found += [minute for minute, (was, now) in zip(minutes[1:], pairwise(offsets), strict=True) if was != now]
+        begin = end
     return found

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from servicekit.failures import FailedPrecondition, ResourceExhausted
 from services.cron.domain.cron import Outcome
 from services.cron.domain.ports import Launch
-from tests.cron.fakes import cron_at
+from tests.cron.fakes import cron_at, failing
 from tests.cron.replica import LEASE_S, Replica
 
 pytestmark = pytest.mark.asyncio
@@ -104,3 +105,33 @@ async def test_a_fire_that_cannot_be_settled_keeps_nobody_from_firing(replica: R
     looked = await replica.fire_store.upcoming(replica.now() + timedelta(seconds=59), after=None, limit=20)
     assert {each for each, _ in looked} == {cron.cron_id for cron in good}
     assert len(replica.scheduler.entered) == 11
+
+
+async def test_one_of_many_that_is_refused_is_found_in_few_calls(replica: Replica) -> None:
+    good = [await replica.added(cron_at(replica.clock, name=f"good{n}")) for n in range(63)]
+    bad = await replica.added(cron_at(replica.clock, name="bad", workflow=b"\x12\x01x"))
+    replica.scheduler.refused[bad.workflow] = failing(FailedPrecondition, "Y", "not this one")
+    replica.clock.advance(seconds=10)
+    await replica.fire_due()
+    assert len(replica.scheduler.entered) == len(good)
+    assert [fire.error for fire in await replica.record(bad)] == ["not this one"]
+    # A half at a time.
+    assert len(replica.scheduler.calls) == 1 + 2 * 6
+
+
+async def test_as_many_are_submitted_as_there_is_room_for(replica: Replica) -> None:
+    for n in range(40):
+        await replica.added(cron_at(replica.clock, name=f"c{n}"))
+    enter = replica.scheduler.submit_all
+
+    async def with_room_for_25(*, colony: str, account: str, launches: Sequence[Launch]) -> None:
+        if len(replica.scheduler.entered) + len(launches) > 25:
+            replica.scheduler.calls.append(len(launches))
+            raise ResourceExhausted("full", reason="QUEUE_FULL", retry_delay_s=5)
+        await enter(colony=colony, account=account, launches=launches)
+
+    replica.scheduler.submit_all = with_room_for_25  # type: ignore[method-assign]
+    replica.clock.advance(seconds=10)
+    await replica.fire_due()
+    assert len(replica.scheduler.entered) == 25
+    assert len(replica.scheduler.calls) <= 15

@@ -251,30 +251,31 @@ class Fires:
             return failed(cron, self._now(), failure)
 
     async def _submit(self, colony: str, going: Sequence[_Go], claim: _Claim) -> Sequence[Settlement]:
-        """Submits some together; if they are refused, each alone, so that one cannot keep the others from firing."""
         try:
             workflows = await self._store.workflows([go.cron.cron_id for go in going])
         except Unavailable as failure:
             return [failed(go.cron, self._now(), failure) for go in going]
         # Who is not there was removed a moment ago; what is written about it goes nowhere.
         launches = [(go, _launch(go, workflows[go.cron.cron_id])) for go in going if go.cron.cron_id in workflows]
-        if len(launches) > 1:
-            refusal = await self._enter(colony, launches)
-            if refusal is None:
-                return [self._submitted(go) for go, _ in launches]
-            if isinstance(refusal, Unavailable):
-                return [failed(go.cron, self._now(), refusal) for go, _ in launches]
-        settlements = []
-        limited: Failure | None = None
-        for go, launch in launches:
-            if self._now() >= claim.until:
-                break
-            # Once the scheduler is over a limit or away there is no use in asking on.
-            refusal = limited or await self._enter(colony, [(go, launch)])
-            if isinstance(refusal, Unavailable | ResourceExhausted):
-                limited = refusal
-            settlements.append(self._submitted(go) if refusal is None else failed(go.cron, self._now(), refusal))
-        return settlements
+        return await self._submit_together(colony, launches, claim, []) if launches else []
+
+    async def _submit_together(
+        self, colony: str, launches: Sequence[tuple[_Go, Launch]], claim: _Claim, limits: list[Failure]
+    ) -> Sequence[Settlement]:
+        """Submits some together; if they are refused, each half by itself, so that one cannot keep the others from firing."""
+        if self._now() >= claim.until:
+            return []
+        # Once the scheduler is over a limit or away there is no use in asking on.
+        refusal = limits[0] if limits else await self._enter(colony, launches)
+        if refusal is None:
+            return [self._submitted(go) for go, _ in launches]
+        if isinstance(refusal, Unavailable) or (isinstance(refusal, ResourceExhausted) and len(launches) == 1):
+            limits.append(refusal)
+        if limits or len(launches) == 1:
+            return [failed(go.cron, self._now(), refusal) for go, _ in launches]
+        middle = len(launches) // 2
+        first = await self._submit_together(colony, launches[:middle], claim, limits)
+        return [*first, *await self._submit_together(colony, launches[middle:], claim, limits)]
 
     async def _enter(self, colony: str, launches: Sequence[tuple[_Go, Launch]]) -> Failure | None:
         account = launches[0][0].cron.initiator

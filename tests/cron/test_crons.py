@@ -210,7 +210,7 @@ async def test_pausing_and_resuming(replica: Replica) -> None:
 
 async def test_pausing_gives_up_a_fire_that_waits_for_the_run_before_it(replica: Replica) -> None:
     cron = await replica.crons.add(ALICE, replace(NEW, policy=Policy(overlap=Overlap.QUEUE_ONE)))
-    await replica.pass_time(seconds=125, step_s=5)
+    await replica.pass_time(seconds=245, step_s=5)
     waiting = await replica.found(cron)
     assert waiting.pending is not None
     assert waiting.pending.waits_for == waiting.last_workflow_id
@@ -218,8 +218,26 @@ async def test_pausing_gives_up_a_fire_that_waits_for_the_run_before_it(replica:
     assert paused.pending is None
     replica.scheduler.end_all()
     await replica.pass_time(seconds=300, step_s=10)
-    assert [fire.outcome for fire in await replica.record(cron)] == [Outcome.SUBMITTED, Outcome.SKIPPED]
+    # What has passed while it waited is told, too.
+    assert [(fire.due, fire.outcome, fire.moments) for fire in await replica.record(cron)] == [
+        (later(cron, seconds=60), Outcome.SUBMITTED, 1),
+        (later(cron, seconds=120), Outcome.SKIPPED, 1),
+        (later(cron, seconds=180), Outcome.SKIPPED, 2),
+    ]
     assert len(replica.scheduler.entered) == 1
+
+
+async def test_updating_tells_of_the_moments_that_passed_while_a_fire_waited(replica: Replica) -> None:
+    cron = await replica.crons.add(ALICE, replace(NEW, policy=Policy(overlap=Overlap.QUEUE_ONE)))
+    await replica.pass_time(seconds=245, step_s=5)
+    await replica.crons.update(ALICE, replace(NEW, schedule=Schedule(Interval(90_000))))
+    await replica.pass_time(seconds=100, step_s=5)
+    assert [(fire.due, fire.outcome, fire.moments) for fire in await replica.record(cron)] == [
+        (later(cron, seconds=60), Outcome.SUBMITTED, 1),
+        (later(cron, seconds=120), Outcome.SUBMITTED, 1),
+        (later(cron, seconds=180), Outcome.SKIPPED, 2),
+        (later(cron, seconds=335), Outcome.SUBMITTED, 1),
+    ]
 
 
 async def test_a_fire_under_way_ends_although_its_cron_is_paused(replica: Replica) -> None:

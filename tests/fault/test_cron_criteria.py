@@ -27,11 +27,16 @@ def rows(cron: Added, *outcomes: int) -> list[Fire]:
     ]
 
 
+def waiting(fires: list[Fire]) -> list[Fire]:
+    """With what passed while the second waited: told together."""
+    return [*fires[:2], fires[2]._replace(moments=4)]
+
+
 def good() -> cron_accounting.Books:
     fires = [
         *rows(ALLOW, *[SUBMITTED] * 6),
         *rows(SKIP, SUBMITTED, *[SKIPPED] * 5),
-        *rows(QUEUE, SUBMITTED, SKIPPED),
+        *waiting(rows(QUEUE, SUBMITTED, SKIPPED, SKIPPED)),
         *rows(CANCEL, *[SUBMITTED] * 6),
     ]
     names = {cron.cron_id: cron.name for cron in ADDED}
@@ -79,7 +84,16 @@ def test_a_cron_that_stopped_or_never_began() -> None:
     assert "a cron that has stopped:\n    ('skip', 3500, 5500)" in blamed(books)
 
 
-@pytest.mark.parametrize("number", range(14))
+def test_moments_that_are_told_together_by_whom_the_policy_does_not_let() -> None:
+    books = good()
+    books.fires[5] = books.fires[5]._replace(moments=2)
+    books.fires[14] = books.fires[14]._replace(moments=3)
+    found = blamed(books)
+    assert "a fire that did not end as its cron's policy says:\n    ('allow'" in found
+    assert "a cron that has stopped:\n    ('queue', 5000, 5500)" in found
+
+
+@pytest.mark.parametrize("number", range(15))
 def test_an_outcome_that_the_policy_does_not_give(number: int) -> None:
     books = good()
     books.fires[number] = books.fires[number]._replace(outcome=crons.FIRE_OUTCOME_MISSED)

@@ -27,7 +27,7 @@ from services.cron.domain.feeding import Fed, fed, source_of
 from services.cron.domain.ids import derived_id
 from services.cron.domain.ports import ON_BEHALF_REVOKED, Change, CronStore, Launch, WorkflowSubmitter
 from services.cron.domain.schedule import Schedule, Timetable
-from services.cron.domain.settling import PAUSED_WAITING
+from services.cron.domain.settling import PAUSED_WAITING, overlapped
 
 # Between two looks at a cron whose fire somebody has in hand while it is to be removed; a claim lasts some seconds.
 REMOVE_AGAIN_S = 0.05
@@ -123,7 +123,7 @@ class Crons:
             if there.state is State.PAUSED:
                 return Change(there.state, there.pause_reason, None, None, new)
             state = State.ENDED if following is None else State.ACTIVE
-            return Change(state, "", following, due_of(timetable, following), new)
+            return Change(state, "", following, due_of(timetable, following), new, left_out=_overlapped(there, now))
 
         if cron.asks_for(new, caller.identity):
             return cron
@@ -184,15 +184,16 @@ class Crons:
             PermissionDenied: it is not the caller's to pause.
             FailedPrecondition: it never fires again.
         """
+        now = self._now()
 
         def decide(cron: Cron) -> Change | None:
             _require_more(cron)
             if cron.state is State.PAUSED:
                 return None
             reason = f"by {caller.name or caller.identity}"
-            return Change(State.PAUSED, reason, None, None, give_up=PAUSED_WAITING)
+            return Change(State.PAUSED, reason, None, None, give_up=PAUSED_WAITING, left_out=_overlapped(cron, now))
 
-        return await self._changed(caller, await self._own(caller, name), self._now(), decide)
+        return await self._changed(caller, await self._own(caller, name), now, decide)
 
     async def resume(self, caller: Caller, name: str) -> Cron:
         """Lets a paused cron go on with its next moment from now.
@@ -309,6 +310,12 @@ def _moments(timetable: Timetable, after: datetime, count: int) -> Sequence[date
 
 def _no_cron(name: str) -> NotFound:
     return NotFound(f"no cron {name!r} in this colony", reason="CRON_NOT_FOUND")
+
+
+def _overlapped(cron: Cron, now: datetime) -> Fire | None:
+    """What a change leaves behind of the moments that have passed while a fire waits."""
+    waited_for = cron.pending.waits_for if cron.pending is not None else None
+    return None if waited_for is None else overlapped(cron, now, waited_for)
 
 
 def _require_more(cron: Cron) -> None:

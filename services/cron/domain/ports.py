@@ -95,6 +95,7 @@ class Change:
         next_due: when to act on `next_fire`.
         new: another schedule, policy and workflow, which begin now; None leaves them.
         give_up: why a fire that waits for the run before it submits nothing; empty lets it wait on.
+        left_out: the record of moments that have passed while it waited, and that nobody comes back to.
     """
 
     state: State
@@ -103,6 +104,7 @@ class Change:
     next_due: datetime | None
     new: NewCron | None = None
     give_up: str = ""
+    left_out: Fire | None = None
 
 
 class CronStore(Protocol):

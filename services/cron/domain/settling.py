@@ -102,15 +102,22 @@ def _ended(cron: Cron, now: datetime, outcome: Outcome, error: str, *, used_up: 
     return settlement
 
 
+def overlapped(cron: Cron, now: datetime, waited_for: UUID) -> Fire | None:
+    """The record of the moments that have passed while a fire waited for a workflow; None if none has."""
+    moment = cron.next_fire
+    if moment is None or moment > now:
+        return None
+    count = cron.timetable.passed(moment, now, 0).count
+    why = f"another fire waited for workflow {waited_for} already"
+    return Fire(cron.fire_id(moment), moment, outcome=Outcome.SKIPPED, moments=max(1, count), error=why, fired=now)
+
+
 def _without_overlapped(settlement: Settlement, now: datetime, waited_for: UUID) -> Settlement:
     """A fire has waited: the moments that passed meanwhile overlapped too, and only one may wait."""
-    cron, moment = settlement.cron, settlement.next_fire
-    if moment is None or moment > now:
+    left_out = overlapped(settlement.cron, now, waited_for)
+    if left_out is None:
         return settlement
-    timetable = cron.timetable
-    count = timetable.passed(moment, now, 0).count
-    why = f"another fire waited for workflow {waited_for} already"
-    left_out = Fire(cron.fire_id(moment), moment, outcome=Outcome.SKIPPED, moments=max(1, count), error=why, fired=now)
+    timetable = settlement.cron.timetable
     following = timetable.next_after(now)
     return replace(
         settlement, next_fire=following, next_due=due_of(timetable, following), acted_until=now, left_out=(left_out,)

@@ -93,6 +93,20 @@ class PostgresCronStore:
                     "since": now,
                 },
             )
+        if change.left_out is not None:
+            left = change.left_out
+            await connection.execute(
+                QUERIES["insert_left_out"],
+                {
+                    "id": left.fire_id,
+                    "cron_id": cron_id,
+                    "due_at": left.due,
+                    "outcome": left.outcome,
+                    "moments": left.moments,
+                    "error": left.error,
+                    "now": now,
+                },
+            )
         if change.give_up:
             await connection.execute(QUERIES["give_up_waiting"], {"id": cron_id, "now": now, "error": change.give_up})
 

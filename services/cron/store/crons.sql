@@ -121,6 +121,11 @@ SET state = %(state)s,
 WHERE id = %(id)s
 RETURNING due_at;
 
+-- name: insert_left_out
+-- The record of moments that come to nothing because their cron is changed.
+INSERT INTO fire (id, cron_id, kind, due_at, outcome, moments, error, fired_at)
+VALUES (%(id)s, %(cron_id)s, 1, %(due_at)s, %(outcome)s, %(moments)s, %(error)s, %(now)s);
+
 -- name: give_up_waiting
 -- Of a cron that is paused: the fire that waits for the run before it, and that nobody has in hand, submits nothing.
 WITH gone AS (

@@ -65,7 +65,7 @@ class _OverlapPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Overlap
     OVERLAP_POLICY_QUEUE_ONE: _OverlapPolicy.ValueType  # 3
     """Waits for its end, and then submits. While one waits, further fires submit nothing."""
     OVERLAP_POLICY_CANCEL_PREVIOUS: _OverlapPolicy.ValueType  # 4
-    """Cancels it, and submits."""
+    """Cancels it, and submits; it stays cancelled if that submit is refused then."""
 
 class OverlapPolicy(_OverlapPolicy, metaclass=_OverlapPolicyEnumTypeWrapper):
     """What a fire does when the last workflow of its cron is still open."""
@@ -79,7 +79,7 @@ OVERLAP_POLICY_SKIP: OverlapPolicy.ValueType  # 2
 OVERLAP_POLICY_QUEUE_ONE: OverlapPolicy.ValueType  # 3
 """Waits for its end, and then submits. While one waits, further fires submit nothing."""
 OVERLAP_POLICY_CANCEL_PREVIOUS: OverlapPolicy.ValueType  # 4
-"""Cancels it, and submits."""
+"""Cancels it, and submits; it stays cancelled if that submit is refused then."""
 Global___OverlapPolicy: _TypeAlias = OverlapPolicy  # noqa: Y015
 
 class _MissedPolicy:

@@ -203,8 +203,9 @@ class Rig:
 
     def client(self, key: str | PrivateKey = "user") -> AsyncClient:
         """A client at the front door, with a key of the stack or one of its own."""
-        found = key if isinstance(key, PrivateKey) else PrivateKey.load(self.key_file(key))
-        return AsyncClient("127.0.0.1", self._port, COLONY, found, self.cluster_id)
+        if isinstance(key, str):
+            key = PrivateKey.load(self.key_file(key))
+        return AsyncClient("127.0.0.1", self._port, COLONY, key, self.cluster_id)
 
     def start_submitter(self, plan: Path) -> subprocess.Popen[bytes]:
         """The submitting client as a process of its own."""

@@ -201,7 +201,7 @@ class Rig:
                 await until(registered, f"{name} registers")
                 await owner.approve_executor(identity)
 
-    def client(self, key: str | PrivateKey = "user") -> AsyncClient:
+    def client(self, key: PrivateKey | str = "user") -> AsyncClient:
         """A client at the front door, with a key of the stack or one of its own."""
         if isinstance(key, str):
             key = PrivateKey.load(self.key_file(key))

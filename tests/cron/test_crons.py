@@ -224,6 +224,7 @@ async def test_pausing_gives_up_a_fire_that_waits_for_the_run_before_it(replica:
         (later(cron, seconds=120), Outcome.SKIPPED, 1),
         (later(cron, seconds=180), Outcome.SKIPPED, 2),
     ]
+    assert (await replica.found(cron)).last_fire == later(cron, seconds=180)
     assert len(replica.scheduler.entered) == 1
 
 

@@ -93,6 +93,8 @@ class PostgresCronStore:
                     "since": now,
                 },
             )
+        if change.give_up:
+            await connection.execute(QUERIES["give_up_waiting"], {"id": cron_id, "now": now, "error": change.give_up})
         if change.left_out is not None:
             left = change.left_out
             await connection.execute(
@@ -107,8 +109,6 @@ class PostgresCronStore:
                     "now": now,
                 },
             )
-        if change.give_up:
-            await connection.execute(QUERIES["give_up_waiting"], {"id": cron_id, "now": now, "error": change.give_up})
 
     async def stop(self, cron_id: UUID) -> bool:
         return bool(await self._database.statement(QUERIES["stop_cron"], {"id": cron_id}))

@@ -122,9 +122,15 @@ WHERE id = %(id)s
 RETURNING due_at;
 
 -- name: insert_left_out
--- The record of moments that come to nothing because their cron is changed.
-INSERT INTO fire (id, cron_id, kind, due_at, outcome, moments, error, fired_at)
-VALUES (%(id)s, %(cron_id)s, 1, %(due_at)s, %(outcome)s, %(moments)s, %(error)s, %(now)s);
+-- The record of moments that come to nothing because their cron is changed: its last fire, as the later ones.
+WITH entered AS (
+    INSERT INTO fire (id, cron_id, kind, due_at, outcome, moments, error, fired_at)
+    VALUES (%(id)s, %(cron_id)s, 1, %(due_at)s, %(outcome)s, %(moments)s, %(error)s, %(now)s)
+)
+UPDATE cron
+SET last_fire_at = %(due_at)s,
+    last_error = %(error)s
+WHERE id = %(cron_id)s;
 
 -- name: give_up_waiting
 -- Of a cron that is paused: the fire that waits for the run before it, and that nobody has in hand, submits nothing.

@@ -13,6 +13,7 @@ ALLOWED: Mapping[str, str] = {
     r"colonies:gate:\{gate\}:memory": "since when nonces are remembered",
     r"colonies:queue:(epoch|rebuilding|ticked|timed)": "the upkeep's own notes, a few for all colonies",
     r"colonies:queue:\{replicas\}:(lost-at|watermarks)": "the living, and those that died a moment ago",
+    r"colonies:\{cron\}:loaded:(crons|generators)": "when a replica last loaded what is due soon, one for all",
     r"colonies:\{dev\}:timers": "looked into below",
 }
 

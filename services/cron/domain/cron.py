@@ -152,6 +152,11 @@ class Cron:
         """Its moments."""
         return Timetable(self.schedule, self.cron_id, self.since)
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has submitted all that its schedule lets it."""
+        return 0 < self.schedule.max_runs <= self.runs
+
     def asks_for(self, new: NewCron, initiator: str) -> bool:
         """Whether this is what the same member would get by adding `new`."""
         return (self.name, self.schedule, self.policy, self.workflow, self.initiator) == (

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -117,13 +118,10 @@ class Crons:
         now = self._now()
 
         def decide(there: Cron) -> Change:
-            timetable = Timetable(new.schedule, there.cron_id, now)
-            used_up = bool(new.schedule.max_runs) and there.runs >= new.schedule.max_runs
-            following = None if used_up else first_fire(timetable, now, there.acted_until)
             if there.state is State.PAUSED:
                 return Change(there.state, there.pause_reason, None, None, new)
-            state = State.ENDED if following is None else State.ACTIVE
-            return Change(state, "", following, due_of(timetable, following), new, left_out=_overlapped(there, now))
+            change = _going_on(replace(there, schedule=new.schedule, since=now), now)
+            return replace(change, new=new, left_out=_overlapped(there, now))
 
         if cron.asks_for(new, caller.identity):
             return cron
@@ -207,12 +205,7 @@ class Crons:
 
         def decide(cron: Cron) -> Change | None:
             _require_more(cron)
-            if cron.state is not State.PAUSED:
-                return None
-            used_up = bool(cron.schedule.max_runs) and cron.runs >= cron.schedule.max_runs
-            following = None if used_up else first_fire(cron.timetable, now, cron.acted_until)
-            state = State.ENDED if following is None else State.ACTIVE
-            return Change(state, "", following, due_of(cron.timetable, following))
+            return _going_on(cron, now) if cron.state is State.PAUSED else None
 
         return await self._changed(caller, await self._own(caller, name), now, decide)
 
@@ -227,7 +220,7 @@ class Crons:
             # It was removed since.
             return await self.get(caller.colony, cron.name)
         if changed.pending is None:
-            await self._on_change({changed.cron_id: changed.next_due if changed.state is State.ACTIVE else None})
+            await self._on_change({changed.cron_id: changed.next_due})
         return changed
 
     async def run(self, caller: Caller, name: str, request_id: str) -> UUID:
@@ -291,7 +284,6 @@ class Crons:
                 msg = "a fire of this cron is still under way"
                 raise Unavailable(msg, reason="CRON_BUSY", retry_delay_s=1.0)
             await asyncio.sleep(REMOVE_AGAIN_S)
-        await self._on_change({cron.cron_id: None})
 
     def _now(self) -> datetime:
         # Whole milliseconds: ids name moments in them.
@@ -310,6 +302,13 @@ def _moments(timetable: Timetable, after: datetime, count: int) -> Sequence[date
 
 def _no_cron(name: str) -> NotFound:
     return NotFound(f"no cron {name!r} in this colony", reason="CRON_NOT_FOUND")
+
+
+def _going_on(cron: Cron, now: datetime) -> Change:
+    """A schedule that begins or is taken up again now."""
+    following = None if cron.is_used_up else first_fire(cron.timetable, now, cron.acted_until)
+    state = State.ENDED if following is None else State.ACTIVE
+    return Change(state, "", following, due_of(cron.timetable, following))
 
 
 def _overlapped(cron: Cron, now: datetime) -> Fire | None:

@@ -32,8 +32,7 @@ PAUSED_WAITING = "the cron was paused while this waited for the run before it"
 
 def submitted(cron: Cron, now: datetime, *, fed_from: UUID | None = None) -> Settlement:
     """Its workflow is in."""
-    runs = cron.runs + 1
-    used_up = bool(cron.schedule.max_runs) and runs >= cron.schedule.max_runs
+    used_up = replace(cron, runs=cron.runs + 1).is_used_up
     settlement = _ended(cron, now, Outcome.SUBMITTED, "", used_up=used_up)
     return replace(settlement, runs=1, failures=0, fed_from=fed_from)
 

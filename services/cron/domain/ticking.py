@@ -38,7 +38,7 @@ def tick(cron: Cron, now: datetime) -> Tick:
     """What a cron without a pending fire does when its next moment, `cron.next_fire`, has come."""
     moment, timetable = cron.next_fire, cron.timetable
     assert moment is not None, "only crons with a next fire tick"
-    if cron.schedule.max_runs and cron.runs >= cron.schedule.max_runs:
+    if cron.is_used_up:
         # Its members changed the bound while its last fire was under way.
         return Tick(None, None, None, None, moment, state=State.ENDED)
     caught_up = cron.catch_up_until is None or moment > cron.catch_up_until

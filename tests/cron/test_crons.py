@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -226,6 +227,41 @@ async def test_pausing_gives_up_a_fire_that_waits_for_the_run_before_it(replica:
     ]
     assert (await replica.found(cron)).last_fire == later(cron, seconds=180)
     assert len(replica.scheduler.entered) == 1
+
+
+async def test_a_fire_that_ends_after_its_cron_was_paused_is_not_its_last(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cron = await replica.crons.add(ALICE, replace(NEW, policy=Policy(overlap=Overlap.QUEUE_ONE)))
+    await replica.pass_time(seconds=245, step_s=5)
+    look = replica.scheduler.runs
+
+    async def runs(**asked: Any) -> Any:
+        # The fire that waits is in hand.
+        await replica.crons.pause(ALICE, NEW.name)
+        return await look(**asked)
+
+    monkeypatch.setattr(replica.scheduler, "runs", runs)
+    await replica.pass_time(seconds=10, step_s=5)
+    assert [(fire.due, fire.outcome, fire.moments) for fire in await replica.record(cron)] == [
+        (later(cron, seconds=60), Outcome.SUBMITTED, 1),
+        (later(cron, seconds=120), Outcome.SKIPPED, 1),
+        (later(cron, seconds=180), Outcome.SKIPPED, 2),
+    ]
+    after = await replica.found(cron)
+    assert (after.pending, after.last_fire) == (None, later(cron, seconds=180))
+    assert after.last_error.startswith("another fire waited")
+
+
+async def test_the_last_fire_is_the_one_of_the_latest_moment(replica: Replica) -> None:
+    cron = await replica.crons.add(ALICE, replace(NEW, policy=Policy(overlap=Overlap.QUEUE_ONE)))
+    await replica.pass_time(seconds=235, step_s=5)
+    replica.scheduler.end_all()
+    await replica.pass_time(seconds=5, step_s=5)
+    newest = (await replica.record(cron))[-1]
+    assert (newest.due, newest.outcome) == (later(cron, seconds=180), Outcome.SKIPPED)
+    after = await replica.found(cron)
+    assert (after.last_fire, after.last_error) == (newest.due, newest.error)
 
 
 async def test_updating_tells_of_the_moments_that_passed_while_a_fire_waited(replica: Replica) -> None:

@@ -117,6 +117,7 @@ WITH given AS (
     ) AS l (id, cron_id, due_at, outcome, moments, error)
     JOIN mine ON mine.id = l.cron_id
     WHERE mine.unchanged
+    RETURNING cron_id, due_at, error
 )
 UPDATE cron
 SET pending = CASE WHEN mine.outcome = 1 THEN cron.pending END,
@@ -129,12 +130,20 @@ SET pending = CASE WHEN mine.outcome = 1 THEN cron.pending END,
     acted_until = GREATEST(cron.acted_until, mine.acted_until),
     runs = cron.runs + mine.runs,
     failures = CASE WHEN mine.unchanged THEN mine.failures ELSE cron.failures END,
-    last_fire_at = CASE WHEN mine.outcome <> 1 THEN ended.due_at ELSE cron.last_fire_at END,
+    -- What was left out came after the fire; so did what members' changes have told while it was in hand.
+    last_fire_at = CASE
+        WHEN mine.outcome <> 1 THEN GREATEST(cron.last_fire_at, ended.due_at, left_out.due_at)
+        ELSE cron.last_fire_at
+    END,
     last_workflow_id = CASE WHEN mine.outcome = 2 THEN mine.fire_id ELSE cron.last_workflow_id END,
-    last_error = mine.error,
+    last_error = CASE
+        WHEN cron.last_fire_at > ended.due_at THEN cron.last_error
+        ELSE COALESCE(left_out.error, mine.error)
+    END,
     fed_from = COALESCE(mine.fed_from, cron.fed_from)
 FROM mine
 JOIN ended ON ended.cron_id = mine.id
+LEFT JOIN left_out ON left_out.cron_id = mine.id
 WHERE cron.id = mine.id
 RETURNING cron.id, cron.due_at;
 

@@ -3,7 +3,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { EventEmitter } from "node:events";
 import os from "node:os";
-import { ExecutorState, type CapabilitiesSchema, type FunctionSchema } from "#protos/registry/v1/registry_service";
+import { ExecutorState, type ArgumentSchema, type CapabilitiesSchema } from "#protos/registry/v1/registry_service";
 import { Client } from "./client.js";
 import { RpcError } from "./errors.js";
 import { Hand, type Dropped } from "./hand.js";
@@ -17,7 +17,11 @@ const LAST_CLOSE_MS = 10_000;
 const MAX_IN_FLIGHT = 1_000;
 const MIB = 1 << 20;
 
-type Announced = MessageInitShape<typeof FunctionSchema>;
+/** What is announced of a function, for people and for forms. */
+export interface About {
+  description?: string;
+  arguments?: MessageInitShape<typeof ArgumentSchema>[];
+}
 
 export type State = "joining" | "waiting_for_approval" | "ready" | "reconnecting" | "draining";
 
@@ -55,7 +59,7 @@ export interface ExecutorOptions extends Settings {
 export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] }> {
   readonly client: Client;
   readonly #functions = new Map<string, Func>();
-  readonly #announced: Announced[] = [];
+  readonly #announced: (About & { name: string })[] = [];
   readonly #options: ExecutorOptions;
   readonly #concurrency: number;
   readonly #hand: Hand;
@@ -80,8 +84,8 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
     this.#hand = new Hand(this.client, this.#functions, this.#concurrency, this.#log, (dropped) => this.emit("dropped", dropped));
   }
 
-  /** Offers a function under a name. What is said about it (`description`, `arguments`) is for people, and for forms. */
-  function(name: string, func: Func, about: Omit<Announced, "name"> = {}): this {
+  /** Offers a function under a name. */
+  function(name: string, func: Func, about: About = {}): this {
     if (this.#functions.has(name)) throw new RangeError(`this executor has a function '${name}' already`);
     this.#functions.set(name, func);
     this.#announced.push({ ...about, name });

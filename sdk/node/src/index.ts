@@ -1,5 +1,5 @@
 export { Client, type CallOptions, type Stub } from "./client.js";
-export { Executor, type ExecutorOptions, type State } from "./executor.js";
+export { Executor, type About, type ExecutorOptions, type State } from "./executor.js";
 export { DroppedError, type Dropped } from "./hand.js";
 export type { Context } from "./context.js";
 export type { Func } from "./outcome.js";

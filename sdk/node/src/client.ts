@@ -82,9 +82,7 @@ export class Client {
   constructor(settings: Settings = {}) {
     this.server = serverOf(settings);
     this.key = keyOf(settings, this.server);
-    const { host, port } = this.server;
-    const bare = host.replace(/^\[|\]$/g, "");
-    this.#channel = new Channel(`${bare.includes(":") ? `[${bare}]` : bare}:${port}`, credentialsOf(this.server), CHANNEL_OPTIONS);
+    this.#channel = new Channel(addressOf(this.server), credentialsOf(this.server), CHANNEL_OPTIONS);
     this.auth = this.#stub(AuthService);
     this.registry = this.#stub(RegistryService);
     this.scheduler = this.#stub(SchedulerService);
@@ -120,7 +118,7 @@ export class Client {
     }
   }
 
-  /** Opens a server stream, of any service. Throws RpcError. It ends when the server ends it or when you leave the loop over it. */
+  /** Opens a server stream, of any service. Throws RpcError. It ends when the server ends it, or when the loop over it is left. */
   async *stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageInitShape<I>,
@@ -176,7 +174,8 @@ export class Client {
       const call =
         method.methodKind === "unary"
           ? (request: Record<string, unknown>, options?: CallOptions) => this.unary(method as DescMethodUnary, request, options)
-          : (request: Record<string, unknown>, options?: CallOptions) => this.stream(method as DescMethodServerStreaming, request, options);
+          : (request: Record<string, unknown>, options?: CallOptions) =>
+              this.stream(method as DescMethodServerStreaming, request, options);
       return [method.localName, call];
     });
     return Object.fromEntries(methods);
@@ -193,7 +192,7 @@ export class Client {
 
   /** Whether a call was refused for want of a prefix in its nonce, which all nonces get from now on. */
   #takesPrefix(error: unknown): boolean {
-    if (!(error instanceof RpcError) || error.code !== "UNAUTHENTICATED" || error.reason !== "NONCE_PREFIX_REQUIRED") return false;
+    if (!(error instanceof RpcError) || error.reason !== "NONCE_PREFIX_REQUIRED") return false;
     const prefix = error.metadata.nonce_prefix ?? "";
     if (!NONCE_PREFIX.test(prefix)) return false;
     this.#noncePrefix = prefix;
@@ -209,15 +208,22 @@ export class Client {
         if (error) reject(signal?.aborted ? signal.reason : rpcErrorOf(error));
         else resolve(response!);
       };
-      const call = this.#channel.makeUnaryRequest(path, asItIs, decode, asBuffer(body), this.#metadata(path, body), { deadline }, ended);
+      const metadata = this.#metadata(path, body);
+      const call = this.#channel.makeUnaryRequest(path, asItIs, decode, asBuffer(body), metadata, { deadline }, ended);
       signal?.addEventListener("abort", cancel);
     });
   }
 
-  async *#read<T>(path: string, body: Uint8Array, decode: (bytes: Buffer) => T, { timeoutMs, signal }: CallOptions): AsyncGenerator<T, void> {
+  async *#read<T>(
+    path: string,
+    body: Uint8Array,
+    decode: (bytes: Buffer) => T,
+    { timeoutMs, signal }: CallOptions,
+  ): AsyncGenerator<T, void> {
     signal?.throwIfAborted();
     const deadline = timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs };
-    const call = this.#channel.makeServerStreamRequest(path, asItIs, decode, asBuffer(body), this.#metadata(path, body), deadline);
+    const metadata = this.#metadata(path, body);
+    const call = this.#channel.makeServerStreamRequest(path, asItIs, decode, asBuffer(body), metadata, deadline);
     call.on("error", () => {}); // The loop below throws it; what comes of its own cancel is of no interest.
     let silent = false;
     const cancel = () => call.cancel();
@@ -246,6 +252,11 @@ export class Client {
 const pathOf = (method: DescMethod): string => `/${method.parent.typeName}/${method.name}`;
 const asItIs = (bytes: Buffer): Buffer => bytes;
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+function addressOf({ host, port }: Server): string {
+  const bare = host.replace(/^\[|\]$/g, "");
+  return `${bare.includes(":") ? `[${bare}]` : bare}:${port}`;
+}
 
 function credentialsOf({ tls, caFile, certFile, certKeyFile }: Server): ChannelCredentials {
   if (!tls) return credentials.createInsecure();

@@ -100,7 +100,8 @@ export class LogSender {
     while (this.#waiting.length > 0 && !this.#signal.aborted) {
       const lines = this.#nextLines();
       const { processId, attempt } = this.#assignment;
-      const request = { colonyName: this.#client.colony, attempt: { processId, attempt }, lines, firstNumber: BigInt(this.#sent + 1) };
+      const firstNumber = BigInt(this.#sent + 1);
+      const request = { colonyName: this.#client.colony, attempt: { processId, attempt }, lines, firstNumber };
       this.#sent += lines.length;
       try {
         await retrying(() => this.#client.scheduler.addLogs(request, { signal: this.#signal }), { signal: this.#signal });
@@ -122,7 +123,8 @@ export class LogSender {
     }
     const lines = this.#waiting.splice(0, count);
     if (this.#unkept > 0 && this.#waiting.length === 0) {
-      lines.push(create(LogLineSchema, { time: timestampNow(), message: `(${this.#unkept} lines were not kept during an outage)` }));
+      const message = `(${this.#unkept} lines were not kept during an outage)`;
+      lines.push(create(LogLineSchema, { time: timestampNow(), message }));
       this.#unkept = 0;
     }
     return lines;

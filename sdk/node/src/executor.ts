@@ -8,7 +8,7 @@ import { Client } from "./client.js";
 import { RpcError } from "./errors.js";
 import { Hand, type Dropped } from "./hand.js";
 import type { Func } from "./outcome.js";
-import { Backoff, pause, retrying } from "./retrying.js";
+import { Backoff, Outage, pause, retrying } from "./retrying.js";
 import { executorKeyOf, serverOf, type Settings } from "./settings.js";
 
 const APPROVAL_POLL_MS = 2_000;
@@ -66,6 +66,7 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
   readonly #stopping = new AbortController();
   readonly #ending = new AbortController();
   readonly #log: (line: string) => void;
+  readonly #outage: Outage;
   #state: State | undefined;
 
   constructor(
@@ -81,7 +82,15 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
     const server = serverOf(options);
     this.client = new Client({ ...options, key: executorKeyOf(options, server, name) });
     this.#log = options.log ?? ((line) => console.error(`${new Date().toISOString()} ${line}`));
-    this.#hand = new Hand(this.client, this.#functions, this.#concurrency, this.#log, (dropped) => this.emit("dropped", dropped));
+    this.#outage = new Outage(this.#log);
+    this.#hand = new Hand({
+      client: this.client,
+      functions: this.#functions,
+      concurrency: this.#concurrency,
+      log: this.#log,
+      outage: this.#outage,
+      onDropped: (dropped) => this.emit("dropped", dropped),
+    });
   }
 
   /** Offers a function under a name. */
@@ -128,10 +137,11 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
     await this.#join();
     while (!signal.aborted) {
       try {
-        await this.#pull(() => backoff.reset());
+        await this.#pull(backoff);
       } catch (error) {
         if (!(error instanceof RpcError) || error.code === "INVALID_ARGUMENT") throw error;
-        this.#log(`cannot ask for work, trying again: ${error.message}`);
+        if (error.isOutage) this.#outage.noAnswer(error);
+        else this.#log(`cannot ask for work, trying again: ${error.message}`);
         this.#is("reconnecting");
         await backoff.wait(error.retryDelayMs, signal);
         if (error.code === "PERMISSION_DENIED") await this.#join();
@@ -143,10 +153,11 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
   }
 
   /** Reads one stream of assignments to its end. */
-  async #pull(comesThrough: () => void): Promise<void> {
+  async #pull(backoff: Backoff): Promise<void> {
     const request = { colonyName: this.client.colony, maxInFlight: this.#concurrency };
     for await (const { assignments } of this.client.scheduler.watchAssignments(request, { signal: this.#stopping.signal })) {
-      comesThrough();
+      backoff.reset();
+      this.#outage.answered();
       this.#is("ready");
       this.#hand.take(assignments);
     }
@@ -161,7 +172,8 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
     for (;;) {
       await this.#approval();
       try {
-        await this.#patiently(() => this.client.registry.announceFunctions({ colonyName: this.client.colony, functions }, { signal }));
+        const request = { colonyName: this.client.colony, functions };
+        await this.#patiently(() => this.client.registry.announceFunctions(request, { signal }));
         break;
       } catch (error) {
         // Approved a moment ago, and not every replica knows it yet.
@@ -169,7 +181,8 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
         await backoff.wait(error.retryDelayMs, signal);
       }
     }
-    this.#log(`executor ${this.name} serves ${this.#types.join(", ")} in colony ${this.client.colony} with ${functions.length} functions`);
+    const types = this.#types.join(", ");
+    this.#log(`executor ${this.name} serves ${types} in colony ${this.client.colony} with ${functions.length} functions`);
   }
 
   async #approval(): Promise<void> {
@@ -215,16 +228,9 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
     return { colony: this.client.colony, name: this.name, executorTypes: this.#types, locationName: location, capabilities: found };
   }
 
-  /** A call that rides out every outage, and says once when the server is lost and once when it is back. */
-  async #patiently<T>(call: () => Promise<T>): Promise<T> {
-    let lost = false;
-    const onOutage = (error: RpcError): void => {
-      if (!lost) this.#log(`no answer from the server, trying until it is there: ${error.message}`);
-      lost = true;
-    };
-    const answer = await retrying(call, { signal: this.#stopping.signal, onOutage });
-    if (lost) this.#log("the server is there");
-    return answer;
+  /** A call that rides out every outage. */
+  #patiently<T>(call: () => Promise<T>): Promise<T> {
+    return retrying(call, { signal: this.#stopping.signal, outage: this.#outage });
   }
 
   async #drain(): Promise<void> {
@@ -234,7 +240,8 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
     if (await this.#hand.emptied(this.#options.drainMs ?? 30_000, signal)) return;
     if (signal.aborted) return;
     this.#hand.giveBack();
-    if (!(await this.#hand.emptied(LAST_CLOSE_MS, signal))) this.#log(`leaving with ${this.#hand.size} results that the server has not taken`);
+    if (await this.#hand.emptied(LAST_CLOSE_MS, signal)) return;
+    this.#log(`leaving with ${this.#hand.size} results that the server has not taken`);
   }
 
   #is(state: State): void {

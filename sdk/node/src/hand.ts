@@ -6,7 +6,7 @@ import type { Client } from "./client.js";
 import { LogSender, contextOf } from "./context.js";
 import { RpcError } from "./errors.js";
 import { failure, outcomeOf, type Func, type Outcome } from "./outcome.js";
-import { Backoff, pause } from "./retrying.js";
+import { Backoff, pause, type Outage } from "./retrying.js";
 
 const MAX_HEARTBEAT = 1_000;
 // A fresh attempt is confirmed this soon; those that came with it, and are not over by then, go in the same call.
@@ -32,6 +32,8 @@ class Held {
   readonly over = new AbortController();
   readonly since = Date.now();
   finished = false;
+  /** A close is under way: its answer tells whether the result was wanted, and a heartbeat's may have crossed it. */
+  closing = false;
   timer: NodeJS.Timeout | undefined;
 
   constructor(readonly assignment: Assignment) {}
@@ -46,6 +48,15 @@ class Held {
   }
 }
 
+interface Given {
+  client: Client;
+  functions: ReadonlyMap<string, Func>;
+  concurrency: number;
+  log: (line: string) => void;
+  outage: Outage;
+  onDropped: (dropped: Dropped) => void;
+}
+
 export class Hand {
   // By process: of two attempts of one process, only the later one counts.
   readonly #held = new Map<string, Held>();
@@ -56,13 +67,7 @@ export class Hand {
   #beatTimer: NodeJS.Timeout | undefined;
   #onEmpty: () => void = () => {};
 
-  constructor(
-    private readonly client: Client,
-    private readonly functions: ReadonlyMap<string, Func>,
-    private readonly concurrency: number,
-    private readonly log: (line: string) => void,
-    private readonly onDropped: (dropped: Dropped) => void,
-  ) {}
+  constructor(private readonly given: Given) {}
 
   get size(): number {
     return this.#held.size;
@@ -103,7 +108,7 @@ export class Hand {
   /** Ends what still runs so that another executor can try; a result that only waits to be sent still is. */
   giveBack(): void {
     for (const held of [...this.#held.values()].filter((each) => !each.finished)) {
-      this.log(`giving back ${held}: this executor is shutting down`);
+      this.given.log(`giving back ${held}: this executor is shutting down`);
       held.stop.abort(new DroppedError("the executor is shutting down"));
       void this.#finish(held, failure(["its executor was shut down before it was finished"], true));
     }
@@ -117,7 +122,7 @@ export class Hand {
 
   #startWaiting(): void {
     // The server does not count functions that were dropped and still run: what it sends beyond waits here.
-    while (this.#busy < this.concurrency) {
+    while (this.#busy < this.given.concurrency) {
       const held = this.#waiting.shift();
       if (!held) return;
       if (this.#isHeld(held) && !held.finished) void this.#run(held);
@@ -126,15 +131,16 @@ export class Hand {
 
   async #run(held: Held): Promise<void> {
     this.#busy += 1;
-    const logs = new LogSender(this.client, held.assignment, held.over.signal, this.log);
-    const outcome = await outcomeOf(this.functions, held.assignment, (kwargs) =>
-      contextOf(held.assignment, kwargs, this.client, held.stop.signal, logs),
+    const logs = new LogSender(this.given.client, held.assignment, held.over.signal, this.given.log);
+    const outcome = await outcomeOf(this.given.functions, held.assignment, (kwargs) =>
+      contextOf(held.assignment, kwargs, this.given.client, held.stop.signal, logs),
     );
     this.#busy -= 1;
     this.#startWaiting();
     if (!this.#isHeld(held) || held.finished) return;
     const took = `after ${Date.now() - held.since} ms`;
-    this.log(outcome.case === "failure" ? `${held}: failed ${took}: ${outcome.value?.errors?.[0]}` : `${held}: successful ${took}`);
+    const how = outcome.case === "failure" ? `failed ${took}: ${outcome.value?.errors?.[0]}` : `successful ${took}`;
+    this.given.log(`${held}: ${how}`);
     held.finished = true;
     await logs.flush();
     await this.#finish(held, outcome);
@@ -147,14 +153,17 @@ export class Hand {
     const backoff = new Backoff();
     let outcome = given;
     while (!signal.aborted) {
+      held.closing = true;
       try {
-        await this.client.scheduler.closeProcesses({ colonyName: this.client.colony, closes: [{ attempt: held.ref, outcome }] }, { signal });
+        const closes = [{ attempt: held.ref, outcome }];
+        await this.given.client.scheduler.closeProcesses({ colonyName: this.given.client.colony, closes }, { signal });
         break;
       } catch (error) {
+        held.closing = false;
         if (signal.aborted) return;
         if (!(error instanceof RpcError)) throw error;
         if (isUnwanted(error) || (isInvalid(error) && outcome !== given)) {
-          this.log(`the result of ${held} is not wanted: ${error.message}`);
+          this.given.log(`the result of ${held} is not wanted: ${error.message}`);
           break;
         }
         if (isInvalid(error)) {
@@ -162,7 +171,8 @@ export class Hand {
           continue;
         }
         const wait = backoff.nextMs(error.retryDelayMs);
-        this.log(`cannot close ${held}, trying again: ${error.message}`);
+        if (error.isOutage) this.given.outage.noAnswer(error);
+        else this.given.log(`cannot close ${held}, trying again: ${error.message}`);
         await pause(wait, signal).catch(() => {});
       }
     }
@@ -171,10 +181,10 @@ export class Hand {
 
   #drop(held: Held, reason: string): void {
     if (!this.#isHeld(held)) return;
-    this.log(`dropping ${held}: ${reason}`);
+    this.given.log(`dropping ${held}: ${reason}`);
     this.#abort(held);
     const { processId, attempt } = held.assignment;
-    this.onDropped({ processId, attempt, reason });
+    this.given.onDropped({ processId, attempt, reason });
   }
 
   #abort(held: Held): void {
@@ -214,20 +224,21 @@ export class Hand {
     const timeoutMs = Math.max(1_000, this.#leaseMs / 3);
     try {
       for (let start = 0; start < attempts.length; start += MAX_HEARTBEAT) {
-        const request = { colonyName: this.client.colony, attempts: attempts.slice(start, start + MAX_HEARTBEAT) };
-        const { drops, leaseMs } = await this.client.scheduler.heartbeat(request, { timeoutMs });
+        const request = { colonyName: this.given.client.colony, attempts: attempts.slice(start, start + MAX_HEARTBEAT) };
+        const { drops, leaseMs } = await this.given.client.scheduler.heartbeat(request, { timeoutMs });
         this.#setLease(leaseMs);
         for (const { attempt, reason } of drops) {
           const held = this.#held.get(attempt?.processId ?? "");
-          if (held?.assignment.attempt !== attempt?.attempt) continue;
-          if (held) this.#drop(held, reason === DropReason.CANCELLED ? "it was cancelled" : "its lease or its time is over");
+          if (!held || held.assignment.attempt !== attempt?.attempt || held.closing) continue;
+          this.#drop(held, reason === DropReason.CANCELLED ? "it was cancelled" : "its lease or its time is over");
         }
       }
       if (this.#held.size > 0) this.#beatWithin(this.#leaseMs / 3);
     } catch (error) {
       if (!(error instanceof RpcError)) throw error;
       if (this.#held.size === 0) return;
-      this.log(`a heartbeat failed: ${error.message}`);
+      if (error.isOutage) this.given.outage.noAnswer(error);
+      else this.given.log(`a heartbeat was refused: ${error.message}`);
       this.#beatWithin(Math.min(1_000, this.#leaseMs / 3));
     }
   }
@@ -238,7 +249,7 @@ function isUnwanted(error: RpcError): boolean {
   return error.code === "NOT_FOUND" || (error.code === "FAILED_PRECONDITION" && error.reason === "ATTEMPT_SUPERSEDED");
 }
 
-/** The server will never take this result. It gives a reason for each limit of its own; without one the message is too large for gRPC. */
+/** The server will never take this result. It has a reason for each limit of its own; without one it is too large for gRPC. */
 function isInvalid(error: RpcError): boolean {
   return error.code === "INVALID_ARGUMENT" || (error.code === "RESOURCE_EXHAUSTED" && !error.reason);
 }

@@ -1,7 +1,7 @@
 // Files of private keys: 64 hex digits, which nobody but their owner may read.
 
 import { randomBytes } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, statSync, unlinkSync, writeSync } from "node:fs";
+import fs from "node:fs";
 import { dirname, join } from "node:path";
 import { PrivateKey } from "../signing.mjs";
 import { KeyFileError } from "./errors.js";
@@ -17,8 +17,8 @@ export function loadKey(path: string): PrivateKey {
   let text: string;
   let mode: number;
   try {
-    mode = statSync(path).mode & 0o777;
-    text = readFileSync(path, "latin1");
+    mode = fs.statSync(path).mode & 0o777;
+    text = fs.readFileSync(path, "latin1");
   } catch (error) {
     throw new KeyFileError(`cannot read the key file ${path}: ${(error as Error).message}`, { cause: error });
   }
@@ -34,23 +34,23 @@ export function loadKey(path: string): PrivateKey {
 
 /** The key in a file, which is made, with a new key, if there is none. */
 export function loadOrCreateKey(path: string): PrivateKey {
-  if (!existsSync(path)) create(path);
+  if (!fs.existsSync(path)) create(path);
   return loadKey(path);
 }
 
 /** The file appears whole or not at all, and never in the place of another. */
 function create(path: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  fs.mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const scratch = join(dirname(path), `.${process.pid}.${randomBytes(4).toString("hex")}`);
-  const file = openSync(scratch, "wx", 0o600);
+  const file = fs.openSync(scratch, "wx", 0o600);
   try {
-    writeSync(file, `${randomBytes(32).toString("hex")}\n`);
-    fsyncSync(file);
-    linkSync(scratch, path);
+    fs.writeSync(file, `${randomBytes(32).toString("hex")}\n`);
+    fs.fsyncSync(file);
+    fs.linkSync(scratch, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error; // Else another process made it first.
   } finally {
-    closeSync(file);
-    unlinkSync(scratch);
+    fs.closeSync(file);
+    fs.unlinkSync(scratch);
   }
 }

@@ -35,6 +35,23 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
   }
 }
 
+/** Says once that the server is lost, and once that it is back. */
+export class Outage {
+  #lost = false;
+
+  constructor(private readonly log: (line: string) => void) {}
+
+  noAnswer(error: RpcError): void {
+    if (!this.#lost) this.log(`lost the server, trying until it is back: ${error.message}`);
+    this.#lost = true;
+  }
+
+  answered(): void {
+    if (this.#lost) this.log("the server is back");
+    this.#lost = false;
+  }
+}
+
 /**
  * Makes a call, and again while the server is out of reach or asks to call less often; other errors go on to the caller.
  *
@@ -43,16 +60,18 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
  */
 export async function retrying<T>(
   call: () => Promise<T>,
-  options: { giveUpAfterMs?: number; signal?: AbortSignal; onOutage?: (error: RpcError) => void } = {},
+  options: { giveUpAfterMs?: number; signal?: AbortSignal; outage?: Outage } = {},
 ): Promise<T> {
   const giveUp = Date.now() + (options.giveUpAfterMs ?? Infinity);
   const backoff = new Backoff();
   for (;;) {
     try {
-      return await call();
+      const answer = await call();
+      options.outage?.answered();
+      return answer;
     } catch (error) {
       if (!(error instanceof RpcError) || !(error.isOutage || error.isPace) || Date.now() >= giveUp) throw error;
-      if (error.isOutage) options.onOutage?.(error);
+      if (error.isOutage) options.outage?.noAnswer(error);
       await backoff.wait(error.retryDelayMs, options.signal);
     }
   }

@@ -88,8 +88,8 @@ export function serverOf(given: Settings): Server {
   };
   if (!server.cluster) {
     throw new SettingsError(
-      `the cluster id of ${server.host}:${server.port} is not known: start a server with \`colonies up\`, or set COLONIES_CLUSTER; ` +
-        "whoever runs the server can tell it (`colonies status`)",
+      `the cluster id of ${server.host}:${server.port} is not known: start a server with \`colonies up\`, or set ` +
+        "COLONIES_CLUSTER; whoever runs the server can tell it (`colonies status`)",
     );
   }
   if (!server.colony) throw new SettingsError("no colony to work in: set COLONIES_COLONY");
@@ -112,7 +112,8 @@ function tlsOf(server: Omit<Server, "tls">, given: boolean | undefined, profile:
   if (server.caFile || server.certFile) return true;
   if (isLoopback(server.host)) return false;
   throw new SettingsError(
-    `plaintext to ${server.host} could be read on the way: set COLONIES_CA_FILE, or COLONIES_TLS=on, or COLONIES_TLS=off if that network is trusted`,
+    `plaintext to ${server.host} could be read on the way: set COLONIES_CA_FILE, or COLONIES_TLS=on, or COLONIES_TLS=off ` +
+      "if that network is trusted",
   );
 }
 
@@ -129,7 +130,7 @@ export function keyOf(given: Settings, server: Server): PrivateKey {
   return loadKey(withHome(server.keyFile));
 }
 
-/** The key of an executor, which is its own: a file beside the profiles, made at the first start, unless something else is given. */
+/** The key of an executor, which is its own: unless one is given, a file beside the profiles, made at the first start. */
 export function executorKeyOf(given: Settings, server: Server, name: string): PrivateKey {
   if (given.key !== undefined) return keyOf(given, server);
   return loadOrCreateKey(withHome(given.keyFile ?? join(dirname(configFile()), "executors", server.colony, `${name}.key`)));

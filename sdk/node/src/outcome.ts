@@ -11,7 +11,7 @@ import { Outputs, decode, encode } from "./values.js";
 const MAX_ERROR_BYTES = 8 * 1024;
 
 /** A function of an executor: is given the arguments of the spec, then the outputs of the parents. Its result is the output. */
-export type Func = (args: any[], context: Context) => unknown;
+export type Func = (args: any, context: Context) => unknown;
 
 export type Outcome = NonNullable<MessageInitShape<typeof CloseSchema>["outcome"]>;
 

@@ -22,7 +22,7 @@ import { RegistryService } from "#protos/registry/v1/registry_service";
 import type { Process } from "#protos/scheduler/v1/process";
 import { SchedulerService, type WatchProcessesRequest, type WorkflowResult } from "#protos/scheduler/v1/scheduler_service";
 import { signCall, type PrivateKey } from "../signing.mjs";
-import { RpcError, rpcErrorOf } from "./errors.js";
+import { RpcError, SettingsError, rpcErrorOf } from "./errors.js";
 import { Backoff, retrying } from "./retrying.js";
 import { keyOf, serverOf, type Server, type Settings } from "./settings.js";
 
@@ -260,6 +260,14 @@ function addressOf({ host, port }: Server): string {
 
 function credentialsOf({ tls, caFile, certFile, certKeyFile }: Server): ChannelCredentials {
   if (!tls) return credentials.createInsecure();
-  const read = (path: string) => (path ? readFileSync(path) : null);
-  return credentials.createSsl(read(caFile), read(certKeyFile), read(certFile));
+  return credentials.createSsl(pemOf(caFile), pemOf(certKeyFile), pemOf(certFile));
+}
+
+function pemOf(path: string): Buffer | null {
+  if (!path) return null;
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new SettingsError(`cannot read a file for TLS: ${(error as Error).message}`, { cause: error });
+  }
 }

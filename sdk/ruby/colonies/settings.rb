@@ -1,7 +1,8 @@
 # frozen_string_literal: true
 
 module Colonies
-  # How a program finds its server, its colony and its key: from the environment, where arguments do not say it.
+  # How a program finds its server, its colony and its key: from the environment (what is empty is not set), where arguments do
+  # not say it.
   #
   #   COLONIES_HOST      host name or address; default localhost
   #   COLONIES_PORT      port; default 50080
@@ -12,6 +13,7 @@ module Colonies
   #   COLONIES_TLS       "on" or "off"; without it and without a CA file, plaintext, to this machine alone
   Settings = Struct.new(:host, :port, :cluster, :colony, :key_file, :ca_file, :tls, keyword_init: true) do
     def self.from_env(env = ENV, **given)
+      env = env.to_h.reject { |_, value| value.empty? }
       host = env.fetch("COLONIES_HOST", "localhost")
       port = Integer(env.fetch("COLONIES_PORT", "50080"), 10, exception: false)
       raise Refused, "COLONIES_PORT is #{env['COLONIES_PORT'].inspect}: it is a number from 1 to 65535" unless port&.between?(1, 65_535)

@@ -12,7 +12,7 @@ colony = connection.colony
 spec = V1::FunctionSpec.new(
   func_name: "square",
   args: [Colonies::Values.encode(Integer(ARGV.fetch(0, "12")))],
-  conditions: V1::Conditions.new(executor_type: "cli"),
+  conditions: V1::Conditions.new(executor_type: "edge"),
   max_retries: 3
 )
 # With the same request id a submit may be repeated, and counts once.

@@ -8,7 +8,7 @@ name = ARGV.fetch(0, "ruby-1")
 settings = Colonies::Settings.from_env
 connection = settings.connect(key: Colonies::Keys.for_executor(settings.colony, name))
 
-executor = Colonies::Executor.new(name, types: ["cli"], connection: connection, concurrency: 4)
+executor = Colonies::Executor.new(name, types: ["edge"], connection: connection, concurrency: 4)
 
 executor.function("square", description: "Squares a number.") { |_attempt, x| x * x }
 
@@ -16,7 +16,7 @@ executor.function("countdown", description: "Counts down to zero, a number a sec
   raise ArgumentError, "from must be a number" unless from.is_a?(Integer)
 
   from.downto(1) do |number|
-    line = Colonies::Scheduler::V1::LogLine.new(message: "#{number}...", time: Google::Protobuf::Timestamp.new.from_time(Time.now))
+    line = Colonies::Scheduler::V1::LogLine.new(message: "#{number}...", time: Time.now)
     request = Colonies::Scheduler::V1::AddLogsRequest.new(colony_name: settings.colony, attempt: attempt.ref, lines: [line])
     connection.scheduler.add_logs(request)
     # Waits, and stops when nobody wants the result any more.

@@ -9,9 +9,9 @@ class TestSettings < Minitest::Test
   Keys = Colonies::Keys
 
   def test_the_environment_and_what_is_given_in_its_place
-    env = { "COLONIES_PORT" => "1234", "COLONIES_COLONY" => "dev", "COLONIES_CLUSTER" => "c", "COLONIES_TLS" => "off" }
+    env = { "COLONIES_PORT" => "1234", "COLONIES_COLONY" => "dev", "COLONIES_CLUSTER" => "c", "COLONIES_TLS" => "off", "COLONIES_CA_FILE" => "" }
     found = Settings.from_env(env, colony: "other")
-    assert_equal ["localhost", 1234, "c", "other", nil, false], found.to_h.values_at(:host, :port, :cluster, :colony, :key_file, :tls)
+    assert_equal ["localhost", 1234, "c", "other", nil, false], found.to_h.values_at(:host, :port, :cluster, :colony, :ca_file, :tls)
   end
 
   def test_what_makes_no_sense_is_refused

@@ -7,6 +7,7 @@ for sure. It takes commands from its standard input, a JSON value a line, and an
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,13 +17,13 @@ from deploy.local.envoy import EnvoyFrontDoor
 def main(directory: str, port: str) -> None:
     """Keeps an Envoy until the input ends."""
     door = EnvoyFrontDoor(Path(directory), port=int(port))
-    commands: dict[str, Any] = {
-        "start": door.start,
-        "kill": door.kill,
-        "tell": lambda: door.set_endpoints(
-            {name: [(host, port) for host, port in places] for name, places in endpoints.items()}
+    commands: dict[str, Callable[[Any], Any]] = {
+        "start": lambda _: door.start(),
+        "kill": lambda _: door.kill(),
+        "tell": lambda given: door.set_endpoints(
+            {name: [(host, port) for host, port in places] for name, places in given.items()}
         ),
-        "endpoints": door.healthy_endpoints,
+        "endpoints": lambda _: door.healthy_endpoints(),
     }
     try:
         for line in sys.stdin:

@@ -17,7 +17,8 @@ SIGNED_WITH = ("colonies-public-key", "colonies-time", "colonies-nonce", "coloni
 TIMEOUT = "colonies-timeout-ms"
 REQUEST_ID = "x-request-id"
 TIMEOUT_MS_AT_MOST = 24 * 3600 * 1000
-_PATH = re.compile(rb"/api/([A-Za-z0-9_.]{1,200})/([A-Za-z0-9_]{1,100})\Z")
+# What else there is would come back from the front door to where it came from.
+_PATH = re.compile(rb"/api/(colonies\.[A-Za-z0-9_.]{1,200})/([A-Za-z0-9_]{1,100})\Z")
 # What gRPC carries as the value of an entry.
 _VALUE = re.compile(rb"[ -~]{0,1024}\Z")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")

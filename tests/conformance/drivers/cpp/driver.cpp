@@ -6,6 +6,7 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <future>
 #include <iostream>
@@ -174,9 +175,11 @@ class Worker {
       } catch (const colonies::Error& error) {
         event["error"] = described(error);
       }
+      ended_ = true;
       write(event);
     });
   }
+  bool ended() const { return ended_; }
   void stop() { executor_->stop(); }
   void wait() { thread_.join(); }
 
@@ -248,6 +251,7 @@ class Worker {
   const std::string id_;
   Gates gates_;
   std::unique_ptr<colonies::Executor> executor_;
+  std::atomic<bool> ended_{false};
   std::thread thread_;
 };
 
@@ -324,6 +328,7 @@ class Driver {
     }
     for (auto& [name, worker] : workers_) worker->stop();
     for (auto& [name, worker] : workers_) worker->wait();
+    for (auto& worker : ended_) worker->wait();
     streams_.clear();
     for (auto& call : calls) call.join();
   }
@@ -362,7 +367,8 @@ class Driver {
     } else if (what == "start_executor") {
       connected(connection);
       auto& worker = workers_[given.at("executor")];
-      if (worker) throw colonies::Refused("there is such an executor already");
+      if (worker && !worker->ended()) throw colonies::Refused("such an executor is running");
+      if (worker) ended_.push_back(std::move(worker));
       worker = std::make_unique<Worker>(given.at("executor"), connection, given);
       worker->start();
     } else if (what == "release") {
@@ -465,6 +471,8 @@ class Driver {
   ConnectionPtr connection_;
   std::map<std::string, std::unique_ptr<Stream>> streams_;
   std::map<std::string, std::unique_ptr<Worker>> workers_;
+  // Earlier ones, whose names others have now.
+  std::vector<std::unique_ptr<Worker>> ended_;
 };
 
 }  // namespace

@@ -129,7 +129,11 @@ class Player:
         stream = self._begin(step, caller, names)
         messages = aiter(stream)
         try:
-            names.match(step["begins"], await _next(messages, CALL_S))
+            message = await _next(messages, CALL_S)
+            if "error" in step:
+                msg = f"expected {step['error']}, and heard {message}"
+                raise MismatchError(msg)
+            names.match(step["begins"], message)
             for change in step.get("changes", ()):
                 await states.STATES[self._provider, change["given"]](self.cluster, names)
                 await self._hears(messages, change["message"], names)

@@ -2,12 +2,14 @@
 
 import pytest
 
-from tests.contract.services.calls import bare_calls, called, constants_of, reasons_decided_on, sources
-from tests.contract.services.expectations import all_expectations, method_of, path_of
+from tests.contract.services.calls import SERVICES, bare_calls, called, constants_of, reasons_decided_on, sources
+from tests.contract.services.expectations import JSON_TWIN, all_expectations, method_of, path_of
 from tests.contract.services.playing import SHARED
 from tests.harness.servers import ALL_SERVICES
 
 CONSUMERS = (SHARED, *ALL_SERVICES)
+# It calls by the paths that it is given, and knows no method.
+FORWARDER = "gateway"
 
 
 def calls_of(consumer: str) -> set[str]:
@@ -46,6 +48,22 @@ def test_cron_decides_by_reasons() -> None:
 @pytest.mark.parametrize("consumer", CONSUMERS)
 def test_nobody_goes_past_the_stubs(consumer: str) -> None:
     assert [name for module in sources(consumer) for name in bare_calls(module.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("provider", ALL_SERVICES)
+def test_the_gateway_expects_of_every_service_answers_and_refusals_in_json(provider: str) -> None:
+    (found,) = [each for each in all_expectations() if (each.consumer, each.provider) == (FORWARDER, provider)]
+    steps = [step for expectation in found.all for step in expectation.steps]
+    assert all(path_of(step).endswith(JSON_TWIN) for step in steps)
+    assert any("response" in step for step in steps)
+    assert any("raw" in step for step in steps)
+    assert {"INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND"} <= {
+        step["error"]["code"] for step in steps if "error" in step
+    }
+    # Every service of this provider, and a stream where there are any for those who come through the gateway.
+    services = {method_of(path_of(step)).containing_service.full_name for step in steps}
+    assert services == {service.full_name for service in SERVICES.values() if service.full_name.split(".")[1] == provider}
+    assert any("watch" in step for step in steps) == (provider == "scheduler")
 
 
 def test_a_call_is_found_wherever_it_stands() -> None:

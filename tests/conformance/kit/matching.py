@@ -7,6 +7,7 @@ of one; and these objects for what would be long to write, or is written otherwi
     {"$list": item, "times": 3}         a list of the item, so many times
     {"$value": json}                    the Value message of a JSON value, {"$value_of": "text"} of bytes that are this text
     {"$hex": "text"}                    the UTF-8 bytes of a text, in hex
+    {"$merge": [{...}, {...}]}          one object of several
 
 In a pattern an object matches one that has at least these fields, a list one of as many items, each of which matches; all else
 only what is equal to it, a number not a truth value. Further
@@ -65,6 +66,7 @@ _SHORT: Mapping[str, Callable[[Any, dict[str, Any]], Any]] = {
     "$value": lambda value, _form: value_message(compact(value).encode()),
     "$value_of": lambda text, _form: value_message(text.encode()),
     "$hex": lambda text, _form: text.encode().hex(),
+    "$merge": lambda parts, _form: {name: value for part in parts for name, value in part.items()},
 }
 
 

@@ -28,7 +28,7 @@ class Play:
     Attributes:
         scope: the variables.
         middle: called where the case says that it is in its middle.
-        later: commands that were given and whose answers are asked for later.
+        later: commands that were given, and streams that are followed, of which is asked later.
         streams: the method of each stream.
         running: executors that were started and have not stopped.
     """
@@ -38,7 +38,7 @@ class Play:
     driver: Driver
     middle: Callable[[], Awaitable[None]]
     scope: Scope = field(default_factory=dict)
-    later: dict[str, tuple[Message, asyncio.Task[Message]]] = field(default_factory=dict)
+    later: dict[str, tuple[Message, asyncio.Task[Message | None] | asyncio.Task[None]]] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
 

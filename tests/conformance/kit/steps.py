@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -62,9 +63,13 @@ async def _tell(play: Play, step: Step) -> None:
     if command["do"] == "start_executor":
         play.running.add(command["executor"])
     if "later" in step:
-        play.later[step["later"]] = (command, asyncio.create_task(play.driver.tell(command)))
+        play.later[step["later"]] = (command, asyncio.create_task(_told(play, command)))
         return
     await _judge(play, command, await play.driver.tell(command), step)
+
+
+async def _told(play: Play, command: Message) -> Message | None:
+    return await play.driver.tell(command)
 
 
 async def _judge(play: Play, command: Message, answer: Message, step: Step) -> None:
@@ -82,13 +87,43 @@ async def _judge(play: Play, command: Message, answer: Message, step: Step) -> N
 
 async def _await(play: Play, step: Step) -> None:
     command, task = play.later.pop(step["await"])
-    await _judge(play, command, await task, step)
+    answer = await task
+    if answer is not None:
+        await _judge(play, command, answer, step)
+
+
+async def _watch(play: Play, step: Step) -> None:
+    """Follows processes to the end, and through outages: the stream is opened again at its cursor, as everybody has to."""
+    watch = fill(step["watch"], play.scope)
+    if "later" not in step:
+        await _follow(play, watch, step)
+        return
+    play.later[step["later"]] = (watch, asyncio.create_task(_follow(play, watch, step)))
+
+
+async def _follow(play: Play, watch: Message, step: Step) -> None:
+    reasons: list[str] = []
+    wanted_end = step.get("end", {"error": {"$absent": True}})
+    method, cursor = watch["method"], ""
+    while True:
+        name = f"watch-{uuid.uuid4()}"
+        request = for_driver(method, {**watch["request"], "cursor": cursor})
+        play.streams[name] = method
+        match(DONE, await play.driver.tell({"do": "stream", "stream": name, "method": method, "request": request}), play.scope)
+        while (event := await play.driver.event({"stream": name}, play.scope))["event"] == "message":
+            for change in from_driver(method, event["message"]).get("events", ()):
+                reasons.append(change["transition"]["reason"])
+                cursor = change["cursor"]
+        del play.streams[name]
+        if event.get("error", {}).get("code") not in OUTAGES or matches(wanted_end, event, play.scope):
+            break
+        await asyncio.sleep(REPEAT_SECONDS)
+    match(wanted_end, event, play.scope)
+    match(step["reasons"], reasons, play.scope, "reasons")
 
 
 async def _event(play: Play, step: Step) -> None:
-    event = await play.driver.event(step["event"], play.scope)
-    # Once more, for what it keeps.
-    match(step["event"], event, play.scope)
+    await play.driver.event(step["event"], play.scope)
 
 
 async def _events(play: Play, step: Step) -> None:
@@ -99,6 +134,12 @@ async def _events(play: Play, step: Step) -> None:
         if places != sorted(places):
             msg = f"they came in another order: {shown([play.driver.history[place] for place in sorted(places)], 1600)}"
             raise MismatchError(msg)
+
+
+async def _seen(play: Play, step: Step) -> None:
+    """Waits for an event and leaves it to others."""
+    while not any(matches(step["seen"], event, play.scope) for event in play.driver.history):
+        await asyncio.sleep(REPEAT_SECONDS)
 
 
 async def _never(play: Play, step: Step) -> None:
@@ -161,8 +202,10 @@ async def _check(play: Play, step: Step) -> None:
 STEPS: Mapping[str, Callable[[Play, Step], Awaitable[None]]] = {
     "tell": _tell,
     "await": _await,
+    "watch": _watch,
     "event": _event,
     "events": _events,
+    "seen": _seen,
     "never": _never,
     "start": _start,
     "stop": _stop,

@@ -141,7 +141,7 @@ class Driver:
             await self._fail(f"it wrote a line that is no answer and no event ({error})")
             self.send(signal.SIGKILL)
         code = await process.wait()
-        await self._fail(f"the driver ended with {code}: {self._last_words()}")
+        await self._fail(f"the driver ended with {code}: {self.last_words()}")
 
     async def _take(self, message: Message) -> None:
         if "event" not in message:
@@ -162,5 +162,6 @@ class Driver:
             if not waiting.done():
                 waiting.set_exception(self._failure)
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The end of what it has written to its standard error."""
         return shown(" | ".join(self._log.read_text(errors="replace").splitlines()[-5:]), 800)

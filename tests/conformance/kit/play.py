@@ -31,6 +31,7 @@ class Play:
         later: commands that were given, and streams that are followed, of which is asked later.
         streams: the method of each stream.
         running: executors that were started and have not stopped.
+        seen: what a step that waits has seen last, for its message if it waits in vain.
     """
 
     stage: Stage
@@ -41,6 +42,7 @@ class Play:
     later: dict[str, tuple[Message, asyncio.Task[Message | None] | asyncio.Task[None]]] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
+    seen: str = ""
 
     def begin(self, row: dict[str, Any]) -> None:
         """Names that no other case and no other row has, and keys that nobody knows."""

@@ -81,6 +81,7 @@ async def _until_one(play: Play, wanted: dict[str, Any], process_id: str) -> Non
         now = process_pb2.ProcessState.Name(process.state).removeprefix("PROCESS_STATE_")
         if now == state:
             break
+        play.seen = f"{now}, attempt {process.attempt} by {process.executor_name or 'nobody'}: {'; '.join(process.errors)}"
         if now in final:
             match(state, f"{now} ({'; '.join(process.errors)})", play.scope, "the process's state")
         await asyncio.sleep(LOOK_SECONDS)
@@ -158,6 +159,7 @@ async def _offered(play: Play, step: Step) -> None:
         told = {"executor": normal(found[0]) if found else {}, "functions": sorted(functions)}
         if matches(step["offered"], told, play.scope):
             return
+        play.seen = str(told)
         await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -108,9 +108,10 @@ class Player:
             if play is not None:
                 with suppress(OSError):
                     await play.restore()
+            words = f"\n    its last words: {self.driver.last_words()}" if self.driver is not None else ""
             await self.end(orderly=False)
             kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            return f"{kind}{error}"
+            return f"{kind}{error}{words}"
         return ""
 
     async def ready_driver(self) -> Driver:

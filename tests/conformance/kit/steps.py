@@ -32,12 +32,14 @@ async def play_step(play: Play, step: Step) -> None:
     kinds = [kind for kind in STEPS if kind in step]
     assert len(kinds) == 1, f"a step is of one kind: {shown(step)}"
     seconds = step.get("within_s", STEP_SECONDS)
+    play.seen = ""
     try:
         async with asyncio.timeout(seconds):
             await STEPS[kinds[0]](play, step)
     except TimeoutError:
-        seen = f"; the events were {shown(play.driver.history[-8:], 1600)}" if "event" in kinds[0] else ""
-        msg = f"not within {seconds:g} s: {shown(fill_known(step, play))}{seen}"
+        events = shown([event for event in play.driver.history if event["event"] != "message"][-8:], 1600)
+        last = f"; last seen: {shown(play.seen)}" if play.seen else ""
+        msg = f"not within {seconds:g} s: {shown(fill_known(step, play))}{last}; the events were {events}"
         raise MismatchError(msg) from None
     except MismatchError as error:
         msg = f"{error}   [at {shown(step)}]"

@@ -26,7 +26,7 @@ async def hold(chosen: Sequence[Language], played: Sequence[Case], *, kills: boo
         for language in chosen:
             player = None
             if not problems[language]:
-                player = Player(language, await opened.colony(language), opened)
+                player = Player(language, await opened.colony(f"colony-{language.name}"), opened)
                 stack.push_async_callback(player.end)
             columns.append(Column(language, player, problems[language]))
         players = [column.player for column in columns if column.player is not None]

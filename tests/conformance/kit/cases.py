@@ -23,6 +23,8 @@ class Case:
     name: str
     steps: tuple[Step, ...]
     rows: tuple[dict[str, Any], ...] = ()
+    # Rows are played all at once and not one by one: for those that only speak to the driver.
+    at_once: bool = False
     # In the small set that is run with every test run.
     quick: bool = False
 
@@ -45,10 +47,11 @@ class KnownFailure:
 
 
 def _case(group: str, entry: dict[str, Any]) -> Case:
-    extra = entry.keys() - {"name", "steps", "rows", "quick", "about"}
+    extra = entry.keys() - {"name", "steps", "rows", "at_once", "quick"}
     assert not extra, f"{group}: {entry['name']}: what is {sorted(extra)}?"
     rows = tuple(entry.get("rows", ()))
-    return Case(group, entry["name"], tuple(entry["steps"]), rows, entry.get("quick", False))
+    at_once, quick = entry.get("at_once", False), entry.get("quick", False)
+    return Case(group, entry["name"], tuple(entry["steps"]), rows, at_once=at_once, quick=quick)
 
 
 def _written(files: Iterable[Path]) -> list[Case]:
@@ -85,7 +88,7 @@ def _vectors() -> list[Case]:
         vectors = json.loads((VECTORS / f"{kind}_vectors.json").read_text(encoding="ascii"))["vectors"]
         rows = tuple(_row(command, vector) for vector in vectors if "client" in vector)
         steps = ({"tell": "${told}", "answer": "${answer}"},)
-        found.append(Case("signatures", f"{kind} vectors", steps, rows, quick=True))
+        found.append(Case("signatures", f"{kind} vectors", steps, rows, at_once=True, quick=True))
     return found
 
 

@@ -81,13 +81,11 @@ class Player:
     verdicts: dict[Case, Verdict] = field(default_factory=dict)
 
     async def play(self, case: Case, middle: Callable[[], Awaitable[None]]) -> Verdict:
-        """One case, row by row."""
+        """One case, with all its rows."""
         begun = time.time()
-        failures = []
-        for row in case.rows or ({},):
-            failure = await self._play_row(case, row, middle)
-            if failure:
-                failures.append(f"{row['row']}: {failure}" if "row" in row else failure)
+        playing = [self._play_row(case, row, middle) for row in case.rows or ({},)]
+        failures = await asyncio.gather(*playing) if case.at_once else [await row for row in playing]
+        failures = [failure for failure in failures if failure]
         seconds = time.time() - begun
         killed = any(begun <= at <= begun + seconds for at, _ in self.stage.kills)
         if len(failures) > 1:
@@ -111,7 +109,7 @@ class Player:
             words = f"\n    its last words: {self.driver.last_words()}" if self.driver is not None else ""
             await self.end(orderly=False)
             kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            return f"{kind}{error}{words}"
+            return f"{row.get('row', '')}: {kind}{error}{words}".removeprefix(": ")
         return ""
 
     async def ready_driver(self) -> Driver:

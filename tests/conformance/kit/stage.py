@@ -22,7 +22,6 @@ from deploy.local.ports import LOOPBACK, free_port
 from deploy.local.settings import StackSettings
 from deploy.local.state import ProcessStatus, StackState
 from tests.acceptance.world import until
-from tests.conformance.kit.languages import Language
 from tests.fault.proxy import Proxy
 
 # A lease outlives a scheduler that is killed and comes back. An outage of more than five seconds extends all leases by itself,
@@ -74,10 +73,9 @@ class Stage:
                 del os.environ[name]
         self.cluster = state.cluster_id
 
-    async def colony(self, language: Language) -> Colony:
-        """A colony with an owner and a user."""
+    async def colony(self, name: str) -> Colony:
+        """A new colony with an owner and a user."""
         owner, user = PrivateKey.generate(), PrivateKey.generate()
-        name = f"colony-{language.name}"
         async with self.client(name, PrivateKey.load(Layout(self.data_dir).key("server-owner"))) as client:
             await client.add_colony(name, owner)
         way = Proxy(lambda: self.port)

@@ -103,13 +103,13 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
 
   /**
    * Works until SIGTERM, SIGINT (Ctrl-C) or `stop`, then drains: finishes what is in hand and takes nothing new. A second signal
-   * ends it at once. Throws the RpcError by which the server refuses it: its owner has rejected it, or what it says of itself is
+   * makes it return at once. Throws the RpcError by which the server refuses it: its owner has rejected it, or what it says of itself is
    * wrong. An executor runs once.
    */
   async run(): Promise<void> {
     const onSignal = (signal: NodeJS.Signals): void => {
       if (this.#stopping.signal.aborted) this.#ending.abort();
-      else this.#log(`${signal}: finishing what is in hand; a second signal ends at once`);
+      else this.#log(`${signal}: finishing what is in hand; a second signal ends that at once`);
       this.stop();
     };
     const signals: NodeJS.Signals[] = this.#options.handleSignals === false ? [] : ["SIGTERM", "SIGINT"];

@@ -33,9 +33,8 @@ export async function outcomeOf(
   }
   try {
     const args = [...decoded(spec?.args ?? [], "argument"), ...decoded(inputs, "input")];
-    const kwargs: Record<string, any> = {};
-    for (const [key, value] of Object.entries(spec?.kwargs ?? {})) [kwargs[key]] = decoded([value], `keyword argument '${key}'`);
-    return success(await func(args, contextWith(kwargs)));
+    const kwargs = Object.entries(spec?.kwargs ?? {}).map(([key, value]) => [key, ...decoded([value], `keyword argument '${key}'`)]);
+    return success(await func(args, contextWith(Object.fromEntries(kwargs))));
   } catch (error) {
     return failureOf(error);
   }

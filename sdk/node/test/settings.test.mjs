@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,7 +7,6 @@ import { afterEach, beforeEach, test } from "node:test";
 import { KeyFileError, SettingsError, loadKey, loadOrCreateKey } from "colonies";
 import { executorKeyOf, keyOf, serverOf } from "../build/src/settings.js";
 
-const SEED = "77f17742a2a88cd14fdc69381483edc6730ee09811416f293f08886ef7849750";
 const before = { ...process.env };
 let folder;
 
@@ -36,7 +36,7 @@ test("the profile says where the server is, the environment overrides it, the pr
 });
 
 test("the environment alone is enough", () => {
-  Object.assign(process.env, { COLONIES_CLUSTER: "c2", COLONIES_COLONY: "dev", COLONIES_KEY: SEED });
+  Object.assign(process.env, { COLONIES_CLUSTER: "c2", COLONIES_COLONY: "dev", COLONIES_KEY: randomBytes(32).toString("hex") });
   const server = serverOf({});
   assert.deepEqual([server.host, server.port, server.tls], ["localhost", 50080, false]);
   assert.match(keyOf({}, server).identity, /^[0-9a-f]{64}$/);

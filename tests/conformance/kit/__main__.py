@@ -22,14 +22,13 @@ async def hold(chosen: Sequence[Language], played: Sequence[Case], *, kills: boo
     faults: list[str] = []
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(stage())
-        columns = []
+        players = []
         for language in chosen:
-            player = None
             if not problems[language]:
-                player = Player(language, await opened.colony(f"colony-{language.name}"), opened)
-                stack.push_async_callback(player.end)
-            columns.append(Column(language, player, problems[language]))
-        players = [column.player for column in columns if column.player is not None]
+                players.append(Player(language, await opened.colony(f"colony-{language.name}"), opened))
+                stack.push_async_callback(players[-1].end)
+        verdicts = {player.language: player.verdicts for player in players}
+        columns = [Column(language, verdicts.get(language), problems[language]) for language in chosen]
         for _ in range(repeat):
             table = Table(columns, played, known_failures())
             print(table.head(), flush=True)

@@ -1,11 +1,11 @@
 """The table: a case a row, a language a column."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.conformance.kit.cases import Case, KnownFailure
 from tests.conformance.kit.languages import Language
-from tests.conformance.kit.runner import Player, Verdict
+from tests.conformance.kit.runner import Verdict
 
 PASSED, FAILED, NOT_RUN = "✓", "✗", "–"
 _WIDTH = 12
@@ -13,10 +13,10 @@ _WIDTH = 12
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A language; without a player it could not be run, and `problem` says why."""
+    """A language and its verdicts, as they come; None if it could not be run, and `problem` says why."""
 
     language: Language
-    player: Player | None
+    verdicts: Mapping[Case, Verdict] | None
     problem: str = ""
 
 
@@ -38,7 +38,7 @@ class Table:
         return str(case).ljust(self._first) + "".join(self._cell(column, case).rjust(_WIDTH) for column in self._columns)
 
     def _verdict(self, column: Column, case: Case) -> Verdict | None:
-        return column.player.verdicts.get(case) if column.player is not None else None
+        return column.verdicts.get(case) if column.verdicts is not None else None
 
     def _cell(self, column: Column, case: Case) -> str:
         verdict = self._verdict(column, case)
@@ -59,7 +59,7 @@ class Table:
         """What must not be: cases that failed or were not run, and known failures that do not fail (any more)."""
         found = []
         for column in self._columns:
-            if column.player is None:
+            if column.verdicts is None:
                 found.append(f"{column.language.title} was not run: {column.problem}")
                 continue
             for case in self._cases:

@@ -20,7 +20,7 @@ from pathlib import Path
 from colonies.keys import PrivateKey
 from deploy.local.certificates import FRONT_DOOR, HERE, Certificates
 from deploy.local.files import write_atomically
-from deploy.local.settings import SERVICES
+from deploy.local.settings import PROCESSES, SERVICES
 
 _NAMES = ("server-owner", "colony-owner", *(f"service-{service}" for service in SERVICES))
 
@@ -51,7 +51,7 @@ def certify(directory: Path, hosts: Sequence[str]) -> Path:
     """Gives every process of a deployment a new certificate, and returns the file of the authority that clients trust."""
     (directory / "keys").mkdir(exist_ok=True, mode=0o700)
     authority = Certificates(directory).authority()
-    for name in (FRONT_DOOR, *SERVICES):
+    for name in (FRONT_DOOR, *PROCESSES):
         # The service's name is where the front door finds it, and "envoy" where services find the front door.
         issued = authority.issue(name, [*(hosts if name == FRONT_DOOR else ()), "envoy" if name == FRONT_DOOR else name, *HERE])
         folder = directory / "tls" / name

@@ -5,6 +5,7 @@ the gate knows two, and every proto gives them the same numbers: `colony_name` i
 over as bytes.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,12 @@ class Envelope:
 class RequestType:
     """The request of one method: how to read its envelope, how to parse it, and how large it may be."""
 
+    # Bodies of so many bytes are read in a thread, as they hold up other calls.
+    aside_from = sys.maxsize
+
     def __init__(self, method: str) -> None:
+        self.method = method
+        """Its full name, as the policy has it."""
         service, _, name = method.strip("/").partition("/")
         descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name].input_type
         self._message = message_factory.GetMessageClass(descriptor)

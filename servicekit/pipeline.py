@@ -19,13 +19,15 @@ in any more, when the key that opened it ceases to be good, and when the process
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 
+from colonies.json_calls import base_of, is_json
 from servicekit import metrics
 from servicekit.bounds import IDENTITY, NAME, NAME_RULE, shown
 from servicekit.caller import MEMBER_ROLES, NO_COLONY, Caller, Member, Role, set_current
@@ -41,6 +43,7 @@ from servicekit.failures import (
     Violation,
     stranger_denied,
 )
+from servicekit.json_calls import JsonRequestType, json_of
 from servicekit.limits import LONG_POLLS, Limits, Streams
 from servicekit.members import KNOWN_AS
 from servicekit.nonces import Nonces
@@ -132,7 +135,7 @@ class Gate:
         """
         call = caller.call
         claim = self._nonces.claim(call, self._limits.buckets(caller))
-        if call.method not in self._policy.replay_safe:
+        if base_of(call.method) not in self._policy.replay_safe:
             await claim
         else:
             try:
@@ -202,6 +205,27 @@ class Gate:
         return caller.key_until_ns is not None and self._clock.now_ns() >= caller.key_until_ns
 
 
+class _Details(grpc.HandlerCallDetails):
+    """A call, as its handler is looked up."""
+
+    def __init__(self, method: str, metadata: Any) -> None:
+        self.method = method
+        self.invocation_metadata = metadata
+
+
+class _Twins(grpc.GenericRpcHandler):
+    """The methods of other handlers, by the paths of their twins in JSON."""
+
+    def __init__(self, handlers: grpc.GenericRpcHandler) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        path = handler_call_details.method
+        if not is_json(path):
+            return None
+        return self._handlers.service(_Details(base_of(path), handler_call_details.invocation_metadata))
+
+
 class Handlers:
     """Stands for the server where generated code adds a servicer to it.
 
@@ -213,8 +237,8 @@ class Handlers:
         self._server = server
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Adds methods that are looked up."""
-        self._server.add_generic_rpc_handlers(handlers)
+        """Adds methods that are looked up, and of each its twin in JSON."""
+        self._server.add_generic_rpc_handlers((*handlers, *map(_Twins, handlers)))
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Adds nothing."""
@@ -231,49 +255,48 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        method: str = details.method
-        known = self._wrapped.get(method)
+        path: str = details.method
+        known = self._wrapped.get(path)
         if known is not None:
             return known
         handler = await continuation(details)
-        if handler is None or self._gate.is_public(method.split("/")[1]):
+        if handler is None or self._gate.is_public(path.split("/")[1]):
             return handler
         # Raw bytes in: what is hashed is what came over the wire.
         wrapped: grpc.RpcMethodHandler[Any, Any]
+        serializer = None if is_json(path) else handler.response_serializer
         if handler.response_streaming:
-            wrapped = grpc.unary_stream_rpc_method_handler(
-                self._stream(method, handler), response_serializer=handler.response_serializer
-            )
+            wrapped = grpc.unary_stream_rpc_method_handler(self._stream(path, handler), response_serializer=serializer)
         else:
-            wrapped = grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler), response_serializer=handler.response_serializer
-            )
-        self._wrapped[method] = wrapped
+            wrapped = grpc.unary_unary_rpc_method_handler(self._unary(path, handler), response_serializer=serializer)
+        self._wrapped[path] = wrapped
         return wrapped
 
     async def _admitted(
-        self, method: str, request_type: RequestType, body: bytes, headers: Mapping[str, str]
+        self, path: str, request_type: RequestType, body: bytes, headers: Mapping[str, str]
     ) -> tuple[Envelope, Caller]:
         # First: to hash what nobody may send would be work for anybody. It tells a stranger what the contract says, too.
         request_type.check_size(body)
-        signed = self._gate.authenticate(method, headers, body)
-        envelope = request_type.envelope(body)
-        caller = await self._gate.admit(method, signed, envelope)
+        signed = self._gate.authenticate(path, headers, body)
+        aside = len(body) >= request_type.aside_from
+        envelope = await asyncio.to_thread(request_type.envelope, body) if aside else request_type.envelope(body)
+        caller = await self._gate.admit(request_type.method, signed, envelope)
         await self._gate.claim(caller)
         set_current(caller)
         return envelope, caller
 
-    def _unary(self, method: str, handler: Any) -> Callable[..., Any]:
-        request_type = RequestType(method)
-        meters = Meters(method, verbose=self._verbose)
-        long = method in LONG_POLLS
+    def _unary(self, path: str, handler: Any) -> Callable[..., Any]:
+        request_type, respond = _form_of(path)
+        meters = Meters(path, verbose=self._verbose)
+        long = request_type.method in LONG_POLLS
 
         async def call(body: bytes, context: Context) -> Any:
             with Observation(meters, context) as observation:
                 try:
-                    _, caller = await self._admitted(method, request_type, body, observation.headers)
+                    _, caller = await self._admitted(path, request_type, body, observation.headers)
                     with self._gate.streams.one_of(caller) if long else nullcontext():
-                        return await handler.unary_unary(request_type.parse(body), context)
+                        response = await handler.unary_unary(await _parsed(request_type, body), context)
+                    return response if respond is None else await respond(response)
                 except Failure as failure:
                     await observation.end(context, failure)
                 except grpc.aio.AbortError:
@@ -283,18 +306,18 @@ class CallPipeline(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _stream(self, method: str, handler: Any) -> Callable[..., Any]:
-        request_type = RequestType(method)
-        meters = Meters(method, verbose=self._verbose)
+    def _stream(self, path: str, handler: Any) -> Callable[..., Any]:
+        request_type, respond = _form_of(path)
+        meters = Meters(path, verbose=self._verbose)
 
         async def call(body: bytes, context: Context) -> AsyncIterator[Any]:
             with Observation(meters, context) as observation:
                 try:
-                    envelope, caller = await self._admitted(method, request_type, body, observation.headers)
+                    envelope, caller = await self._admitted(path, request_type, body, observation.headers)
                     with self._gate.streams.one_of(caller):
-                        responses = handler.unary_stream(request_type.parse(body), context)
-                        async for response in self._guarded(method, envelope, caller, responses):
-                            yield response
+                        responses = handler.unary_stream(await _parsed(request_type, body), context)
+                        async for response in self._guarded(request_type.method, envelope, caller, responses):
+                            yield response if respond is None else await respond(response)
                 except Failure as failure:
                     await observation.end(context, failure)
                 except grpc.aio.AbortError:
@@ -340,3 +363,14 @@ class CallPipeline(grpc.aio.ServerInterceptor):
                         task.cancel()
                         await asyncio.gather(task, return_exceptions=True)
                 await responses.aclose()  # type: ignore[attr-defined]  # servicers' streams are generators
+
+
+def _form_of(path: str) -> tuple[RequestType, Callable[[Message], Awaitable[bytes]] | None]:
+    """How the requests that come by a path are read, and how responses are written, if not by the server itself."""
+    return (JsonRequestType(path), json_of) if is_json(path) else (RequestType(path), None)
+
+
+async def _parsed(request_type: RequestType, body: bytes) -> Message:
+    return (
+        request_type.parse(body) if len(body) < request_type.aside_from else await asyncio.to_thread(request_type.parse, body)
+    )

@@ -2,30 +2,24 @@
 
 import asyncio
 import gc
-import ipaddress
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 import structlog
-import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from pydantic import ValidationError
 
-from colonies.errors import CertificateFileError, KeyFileError
 from colonies.signing import Signer, SigningChannel, signed_channel
-from servicekit import logs, redis
+from servicekit import redis
 from servicekit.caller import Member
 from servicekit.clock import NS_PER_MS, Clock, SystemClock
 from servicekit.directory import Directory
 from servicekit.drain import Drain
+from servicekit.entry import StartError, check_plaintext, serve_metrics, start
 from servicekit.envelope import LARGE_AT_MOST, MIB
-from servicekit.exposition import MetricsServer
-from servicekit.failures import Failure
 from servicekit.key_file import KeyFile
 from servicekit.limits import Limits
 from servicekit.members import RemoteMembers, members_of
@@ -58,10 +52,6 @@ LOOPS_END_S = 5.0
 CANCEL_AGAIN_S = 0.1
 # New objects after which the garbage collector looks at them.
 GARBAGE_THRESHOLD = 20_000
-
-
-class StartError(Exception):
-    """The process cannot start; the message says why and what to do."""
 
 
 class Process:
@@ -108,7 +98,7 @@ class Process:
             msg = f"COLONIES_{setting.upper()} is not set"
             raise StartError(msg)
         if self.certificates.for_channels is None:
-            self._check_plaintext(f"COLONIES_{setting.upper()}", address, "COLONIES_TLS_CA_FILE")
+            check_plaintext(self.settings, f"COLONIES_{setting.upper()}", address, "COLONIES_TLS_CA_FILE")
         # By the same clock that this process checks its own callers by.
         signer = Signer(self.key_file.key, self.settings.cluster, lambda: self.clock.now_ns() // NS_PER_MS)
         channel = signed_channel(address, self.key_file.signs_for(signer), self.certificates.for_channels)
@@ -183,7 +173,7 @@ class Process:
     def _bind(self, server: grpc.aio.Server) -> None:
         listen, secured = self.settings.listen, self.certificates.for_listeners is not None
         if not secured:
-            self._check_plaintext("COLONIES_LISTEN", listen, "COLONIES_TLS_CERT_FILE")
+            check_plaintext(self.settings, "COLONIES_LISTEN", listen, "COLONIES_TLS_CERT_FILE")
         try:
             if secured:
                 self.port = server.add_secure_port(listen, self.certificates.server_credentials())
@@ -193,28 +183,9 @@ class Process:
             msg = f"cannot listen on {listen}: {error}"
             raise StartError(msg) from error
         if self.settings.metrics_listen:
-            self._serve_metrics(self.settings.metrics_listen)
-
-    def _serve_metrics(self, listen: str) -> None:
-        secured = self.certificates.for_listeners is not None
-        if not secured:
-            self._check_plaintext("COLONIES_METRICS_LISTEN", listen, "COLONIES_TLS_CERT_FILE")
-        host, _, port = listen.rpartition(":")
-        try:
-            server = MetricsServer(host, int(port), self.certificates.server_context if secured else None)
-        except (OSError, ValueError) as error:
-            msg = f"cannot serve metrics on {listen}: {error}"
-            raise StartError(msg) from error
-        self.metrics_port = server.server_port
-        self._stack.callback(server.end)
-
-    def _check_plaintext(self, setting: str, address: str, remedy: str) -> None:
-        if not self.settings.allow_plaintext and not _is_loopback(address):
-            msg = (
-                f"{setting} is {address}, which is not a loopback address, and there is no TLS: set {remedy}, or "
-                "COLONIES_ALLOW_PLAINTEXT=true to allow it"
-            )
-            raise StartError(msg)
+            metrics = serve_metrics(self.settings, self.certificates)
+            self.metrics_port = metrics.server_port
+            self._stack.callback(metrics.end)
 
     async def _until_told(self, loops: "list[asyncio.Task[None]]") -> None:
         waiting = asyncio.create_task(self.told.wait())
@@ -262,30 +233,13 @@ async def _ended(loops: "list[asyncio.Task[None]]") -> "set[asyncio.Task[None]]"
     return pending
 
 
-def _is_loopback(listen: str) -> bool:
-    host = listen.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 S = TypeVar("S", bound=ServiceSettings)
 
 
 def main(name: str, settings_type: type[S], compose: Callable[[Process, S], Awaitable[None]]) -> NoReturn:
     """Entry point of a service: reads the settings, composes, serves. Never returns."""
-    try:
-        settings = settings_type.model_validate({})
-    except ValidationError as error:
-        for problem in error.errors():
-            field = "_".join(str(part) for part in problem["loc"]).upper()
-            # What is wrong with several settings together names them itself.
-            sys.stderr.write(f"COLONIES_{field}: {problem['msg']}\n" if field else f"{problem['msg']}\n")
-        sys.exit(2)
-    logs.configure(name, settings.log_level)
 
-    async def run() -> None:
+    async def run(settings: S) -> None:
         async with AsyncExitStack() as stack:
             process = Process(name, settings, stack, SystemClock())
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -295,12 +249,4 @@ def main(name: str, settings_type: type[S], compose: Callable[[Process, S], Awai
             stack.callback(settling.cancel)
             await compose(process, settings)
 
-    try:
-        uvloop.run(run())
-    except (StartError, KeyFileError, CertificateFileError, Failure) as error:
-        log.error("cannot start", error=str(error))  # noqa: TRY400 - a trace would add nothing
-        sys.exit(1)
-    except Exception:
-        log.exception("defect: the process ends")
-        sys.exit(1)
-    sys.exit(0)
+    start(name, settings_type, run)

@@ -1,4 +1,4 @@
-"""Settings that every service has. They come from the environment: COLONIES_<NAME>."""
+"""Settings that every process has, and those of every service. They come from the environment: COLONIES_<NAME>."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -10,17 +10,47 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from servicekit.bounds import IDENTITY
 
 
-class ServiceSettings(BaseSettings):
-    """What a service needs to know to start."""
+class ProcessSettings(BaseSettings):
+    """What any process that listens needs to know to start."""
 
     model_config = SettingsConfigDict(env_prefix="COLONIES_", extra="ignore")
 
-    # Cluster id: the audience of every signature.
-    cluster: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")
-    # host:port to serve gRPC on.
+    # host:port to serve on.
     listen: str
     # host:port to serve Prometheus metrics on; empty for none.
     metrics_listen: str = ""
+    # Speak plaintext on an address that is not loopback: as a listener, and to other services.
+    allow_plaintext: bool = False
+    # This process's certificate (PEM, with what leads to the CA) and its key (mode 0600): all its listeners speak TLS.
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    # Whom to trust (PEM): channels to other services speak TLS, and show the own certificate if there is one.
+    tls_ca_file: Path | None = None
+    # Mutual TLS: listeners take only peers with a certificate that the CA file leads to.
+    tls_require_client_cert: bool = False
+    # Seconds that calls in hand get to finish after SIGTERM.
+    drain_seconds: float = Field(default=10.0, ge=0, le=600)
+    # "debug", "info", "warning" or "error".
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            absent, given = ("KEY", "CERT") if self.tls_key_file is None else ("CERT", "KEY")
+            msg = f"COLONIES_TLS_{absent}_FILE is not set, and COLONIES_TLS_{given}_FILE is of no use without it"
+            raise ValueError(msg)
+        for name, value in (("CERT", self.tls_cert_file), ("CA", self.tls_ca_file)):
+            if self.tls_require_client_cert and value is None:
+                msg = f"COLONIES_TLS_{name}_FILE is not set, and COLONIES_TLS_REQUIRE_CLIENT_CERT needs it"
+                raise ValueError(msg)
+        return self
+
+
+class ServiceSettings(ProcessSettings):
+    """What a service needs to know to start."""
+
+    # Cluster id: the audience of every signature.
+    cluster: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")
     # postgresql:// URL; the password stays out of logs.
     postgres_url: SecretStr
     # redis:// URL.
@@ -35,19 +65,8 @@ class ServiceSettings(BaseSettings):
     auth_address: str = ""
     registry_address: str = ""
     scheduler_address: str = ""
-    # Speak plaintext on an address that is not loopback: as a listener, and to other services.
-    allow_plaintext: bool = False
-    # This process's certificate (PEM, with what leads to the CA) and its key (mode 0600): all its listeners speak TLS.
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
-    # Whom to trust (PEM): channels to other services speak TLS, and show the own certificate if there is one.
-    tls_ca_file: Path | None = None
-    # Mutual TLS: listeners take only peers with a certificate that the CA file leads to.
-    tls_require_client_cert: bool = False
     # Connections to Postgres that one process holds at most.
     postgres_connections: int = Field(default=10, ge=2, le=500)
-    # Seconds that calls in hand get to finish after SIGTERM.
-    drain_seconds: float = Field(default=10.0, ge=0, le=600)
     # Calls a second that one identity may make, in all services together, and how many at once; rate 0 = any number. The
     # services themselves may make any number.
     identity_rate: float = Field(default=1_000.0, ge=0, le=100_000)
@@ -57,8 +76,6 @@ class ServiceSettings(BaseSettings):
     colony_burst: int = Field(default=20_000, ge=1, le=10_000_000)
     # Streams and long polls that one identity may have open in one replica; 0 = any number.
     streams_per_identity: int = Field(default=1_000, ge=0, le=1_000_000)
-    # "debug", "info", "warning" or "error".
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     @field_validator("postgres_url", "redis_url")
     @classmethod
@@ -93,18 +110,6 @@ class ServiceSettings(BaseSettings):
                 msg = f"the identity of {name!r} is not 64 lower-case hex digits"
                 raise ValueError(msg)
         return value
-
-    @model_validator(mode="after")
-    def _check_tls(self) -> Self:
-        if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            absent, given = ("KEY", "CERT") if self.tls_key_file is None else ("CERT", "KEY")
-            msg = f"COLONIES_TLS_{absent}_FILE is not set, and COLONIES_TLS_{given}_FILE is of no use without it"
-            raise ValueError(msg)
-        for name, value in (("CERT", self.tls_cert_file), ("CA", self.tls_ca_file)):
-            if self.tls_require_client_cert and value is None:
-                msg = f"COLONIES_TLS_{name}_FILE is not set, and COLONIES_TLS_REQUIRE_CLIENT_CERT needs it"
-                raise ValueError(msg)
-        return self
 
     @field_validator("server_owner")
     @classmethod

@@ -1,4 +1,4 @@
-"""TLS of a service: one set of certificates, by settings, for its listeners and for its calls to other services.
+"""TLS of a process: one set of certificates, by settings, for its listeners and for its calls to services.
 
 Renewed files are taken up for new connections, without a restart; files that cannot be used are refused, and the old stay.
 """
@@ -14,7 +14,7 @@ import structlog
 from colonies.errors import CertificateFileError
 from colonies.tls import LOOK_SECONDS, CertificateFiles, Credentials, Tls
 from servicekit.metrics import CERTIFICATE_EXPIRES, CERTIFICATES_REFUSED
-from servicekit.settings import ServiceSettings
+from servicekit.settings import ProcessSettings
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ def _refused(error: CertificateFileError) -> None:
 class Certificates:
     """What the settings say of TLS, and the certificates as they are now."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ProcessSettings) -> None:
         """Reads the files.
 
         Raises:

@@ -18,7 +18,7 @@ from detect_secrets.settings import default_settings
 ROOT = Path(__file__).parents[1]
 ALLOWED = Path(__file__).with_name("allowed_secrets.toml")
 # Generated from the protos: long descriptors, and nothing that anybody wrote.
-GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi", "*.binpb")
+GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi", "*.binpb", "sdk/web/dist/*.mjs")
 
 
 @dataclass(frozen=True, slots=True)

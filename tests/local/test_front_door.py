@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import grpc
@@ -86,6 +87,81 @@ def test_calls_go_to_the_service_of_their_path(front_door: EnvoyFrontDoor, launc
     assert call(front_door.address, "scheduler.v1.SchedulerService/Who") == "UNAVAILABLE"
     # Far above gRPC's own default: how much is too much is for the services to say.
     assert call(front_door.address, "auth.v1.AuthService/Who", b"x" * 3_500_000).endswith(":3500000")
+
+
+GRPC_WEB = {"content-type": "application/grpc-web+proto"}
+
+
+def ask(
+    door: EnvoyFrontDoor, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+) -> HTTPResponse:
+    """An HTTP/1.1 request, as of a browser."""
+    connection = HTTPConnection("127.0.0.1", door.port, timeout=10)
+    connection.request(method, path, body, headers or {})
+    return connection.getresponse()
+
+
+def framed(message: bytes, flags: int = 0) -> bytes:
+    return bytes([flags]) + len(message).to_bytes(4, "big") + message
+
+
+def test_grpc_web_passes_messages_untouched(front_door: EnvoyFrontDoor, launch: Launcher) -> None:
+    front_door.set_endpoints({"auth": [at(launch("auth"))]})
+    eventually(lambda: front_door.healthy_endpoints()["auth"], seconds=3)
+    for message in (b"", bytes(range(256)), b"\x00\x0a\x0d\xff" * 300_000):
+        answer = ask(front_door, "POST", "/colonies.auth.v1.AuthService/Echo", framed(message), GRPC_WEB)
+        assert (answer.status, answer.getheader("content-type")) == (200, "application/grpc-web+proto")
+        body = answer.read()
+        assert body[: 5 + len(message)] == framed(message)
+        # The trailers come as a frame of their own.
+        assert body[5 + len(message)] == 0x80
+        assert b"grpc-status:0" in body[10 + len(message) :]
+    stream = ask(front_door, "POST", "/colonies.auth.v1.AuthService/Wait", framed(b""), GRPC_WEB)
+    assert stream.read(10) == framed(b"hello")
+
+
+def test_pages_of_other_origins_call_only_if_that_was_asked_for(
+    open_dir: Path, front_door: EnvoyFrontDoor, launch: Launcher
+) -> None:
+    auth = launch("auth")
+    good, path = "https://tools.example", "/colonies.auth.v1.AuthService/Who"
+    asked = {"origin": good, "access-control-request-method": "POST", "access-control-request-headers": "colonies-nonce"}
+    with EnvoyFrontDoor(open_dir / "open", port=free_port(), origins=[good, "http://localhost:8000"]) as asking:
+        for door in (front_door, asking):
+            door.set_endpoints({"auth": [at(auth)]})
+            eventually(lambda door=door: door.healthy_endpoints()["auth"], seconds=3)  # type: ignore[misc]
+        allowed = ask(asking, "OPTIONS", path, headers=asked)
+        assert allowed.getheader("access-control-allow-origin") == good
+        assert "colonies-signature" in str(allowed.getheader("access-control-allow-headers"))
+        assert allowed.getheader("access-control-max-age") == "7200"
+        answer = ask(asking, "POST", path, framed(b""), {**GRPC_WEB, "origin": good})
+        assert answer.getheader("access-control-allow-origin") == good
+        assert "grpc-status-details-bin" in str(answer.getheader("access-control-expose-headers"))
+        for door, origin in ((asking, "https://evil.example"), (asking, good + ".evil"), (front_door, good)):
+            refused = ask(door, "OPTIONS", path, headers={**asked, "origin": origin})
+            assert refused.getheader("access-control-allow-origin") is None
+            answer = ask(door, "POST", path, framed(b""), {**GRPC_WEB, "origin": origin})
+            assert answer.getheader("access-control-allow-origin") is None
+
+
+@pytest.mark.parametrize("origin", ["*", "tools.example", "https://tools.example/", 'https://a"}', "https://a, b", ""])
+def test_what_is_no_origin_is_refused(origin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="is no origin"):
+        render.compose(origins=[origin])
+    with pytest.raises(SystemExit):
+        render.main(["--check", "--allow-origin", origin])
+    assert "is no origin" in capsys.readouterr().err
+
+
+def test_whatever_is_no_call_of_a_service_goes_to_the_gateway(front_door: EnvoyFrontDoor, launch: Launcher) -> None:
+    gateway = launch("gateway")
+    front_door.set_endpoints({"gateway": [at(gateway)]})
+    eventually(lambda: front_door.healthy_endpoints()["gateway"], seconds=3)
+    for path in ("/", "/executor", "/api/colonies.auth.v1.AuthService/GetColony"):
+        assert ask(front_door, "GET", path).read().decode() == f"gateway@127.0.0.1:{gateway.port}{path}"
+    # But not calls of services that there are not, which would come back to the front door.
+    assert ask(front_door, "GET", "/colonies.nothing.v1.NothingService/Who").status == 404
+    assert ask(front_door, "POST", "/grpc.health.v1.Health/Check").status == 404
 
 
 def test_replicas_come_and_go(front_door: EnvoyFrontDoor, launch: Launcher) -> None:

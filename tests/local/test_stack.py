@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import urllib.request
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from deploy.local.errors import StackError, describe_os_error
 from deploy.local.postgres import Postgres
 from deploy.local.processes import ProcessId, command_line
 from deploy.local.service import Service
-from deploy.local.settings import SERVICES, StackSettings, default_data_dir
+from deploy.local.settings import PROCESSES, SERVICES, StackSettings, default_data_dir
 from deploy.local.state import ProcessStatus
 
 from .conftest import DUMMY, as_root, call, eventually, stack_settings
@@ -50,7 +51,7 @@ def environment_of(settings: StackSettings, service: str) -> dict[str, str]:
 def test_everything_is_up(running: StackSettings) -> None:
     status = control.status(running.data_dir)
     assert status.healthy
-    wanted = {"postgres", "valkey", "envoy", *SERVICES, "scheduler-2"}
+    wanted = {"postgres", "valkey", "envoy", *PROCESSES, "scheduler-2"}
     assert {each.name for each in status.processes} == wanted
     assert all(each.port for each in status.processes)
     for service in SERVICES:
@@ -75,6 +76,28 @@ def test_services_are_told_what_they_need(running: StackSettings) -> None:
         assert client.ping()
 
 
+def page(settings: StackSettings, path: str) -> str:
+    """What the gateway's stand-in answers, through the front door; empty while it answers nothing."""
+    with suppress(OSError), urllib.request.urlopen(f"http://{address(settings)}{path}", timeout=5) as answer:
+        return str(answer.read().decode())
+    return ""
+
+
+def test_the_gateway_is_told_of_the_front_door_and_of_no_secret(running: StackSettings) -> None:
+    state = control.up(running)
+    assert state.url == f"http://{address(running)}/"
+    assert page(running, "/executor").startswith("gateway@")
+    told = json.loads(page(running, "/environment"))
+    assert told["COLONIES_FRONT_DOOR_ADDRESS"] == address(running)
+    assert not any(word in name for name in told for word in ("POSTGRES", "REDIS", "KEY", "OWNER", "IDENTITIES"))
+    assert not (running.data_dir / "keys" / "service-gateway.key").exists()
+
+
+def test_an_origin_that_is_none_is_refused(settings: StackSettings) -> None:
+    with pytest.raises(StackError, match=r"'tools\.example' is no origin"):
+        control.up(replace(settings, allowed_origins=("tools.example",)))
+
+
 def test_secrets_stay_in_private_files(running: StackSettings) -> None:
     told = environment_of(running, "auth")
     passwords = [told[name].split("@")[0].rpartition(":")[2] for name in ("COLONIES_POSTGRES_URL", "COLONIES_REDIS_URL")]
@@ -90,7 +113,7 @@ def test_secrets_stay_in_private_files(running: StackSettings) -> None:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("name", ["scheduler", "auth", "valkey", "envoy", "postgres"])
+@pytest.mark.parametrize("name", ["scheduler", "auth", "gateway", "valkey", "envoy", "postgres"])
 def test_what_is_killed_comes_back(running: StackSettings, name: str) -> None:
     before = process(running, name)
     assert before.pid is not None
@@ -103,6 +126,8 @@ def test_what_is_killed_comes_back(running: StackSettings, name: str) -> None:
     eventually(back, seconds=RECOVERY_SECONDS)
     assert process(running, name).port == before.port
     assert process(running, name).restarts == before.restarts + 1
+    if name == "gateway":
+        eventually(lambda: page(running, "/"), seconds=RECOVERY_SECONDS)
     service = name if name in SERVICES else "auth"
     eventually(lambda: call(address(running), f"{service}.v1.Service/Who").startswith(service), seconds=RECOVERY_SECONDS)
 
@@ -210,7 +235,7 @@ def test_given_servers_are_used_in_place_of_embedded_ones(running: StackSettings
     other = stack_settings(open_dir / "data", postgres_url=postgres_url, redis_url=redis_url)
     state = control.up(other)
     try:
-        assert {each.name for each in state.processes} == {"envoy", *SERVICES}
+        assert {each.name for each in state.processes} == {"envoy", *PROCESSES}
         assert environment_of(other, "cron")["COLONIES_POSTGRES_URL"] == postgres_url
         assert "COLONIES_POSTGRES_URL" not in (other.data_dir / "state.json").read_text()
     finally:

@@ -27,7 +27,7 @@ from colonies.tls import Tls
 from deploy.local import control
 from deploy.local.certificates import FRONT_DOOR, SUPERVISOR, Authority, Certificates
 from deploy.local.ports import free_port
-from deploy.local.settings import SERVICES
+from deploy.local.settings import PROCESSES
 from deploy.local.state import StackState
 from tests.harness.certificates import Pair, shown_serial
 
@@ -71,13 +71,13 @@ class Secured:
     def pids(self) -> dict[str, int | None]:
         return {process.name: process.pid for process in control.status(self.data_dir).processes}
 
-    def grpc_ports(self) -> dict[str, int]:
-        """Where the front door and the services listen, by the name of the certificate."""
+    def ports(self) -> dict[str, int]:
+        """Where the front door, the services and the gateway listen, by the name of the certificate."""
         ports = {process.name: process.port or 0 for process in control.status(self.data_dir).processes}
-        return {FRONT_DOOR: self.port, **{service: ports[service] for service in SERVICES}}
+        return {FRONT_DOOR: self.port, **{service: ports[service] for service in PROCESSES}}
 
     def metrics_ports(self) -> dict[str, int]:
-        return {service: int((self.data_dir / "run" / service / "metrics-port").read_text()) for service in SERVICES}
+        return {service: int((self.data_dir / "run" / service / "metrics-port").read_text()) for service in PROCESSES}
 
     def serial(self, name: str) -> int:
         """Of the certificate in the file."""
@@ -115,7 +115,7 @@ def test_the_demo_runs_and_status_says_tls(stack: Secured) -> None:
 def test_no_listener_of_the_stack_speaks_plaintext_or_takes_strangers(stack: Secured, module_dir: Path) -> None:
     stranger = Pair(module_dir, "stranger", Authority.create("another authority"))
     stranger.ca_file.write_bytes(stack.certificates.ca_file.read_bytes())
-    for name, port in stack.grpc_ports().items():
+    for name, port in stack.ports().items():
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
             with pytest.raises(grpc.RpcError) as refused:
@@ -139,7 +139,27 @@ def test_a_container_asks_its_own_service_for_health_with_its_own_certificate(st
     tls = stack.certificates.tls("scheduler")
     files = {"CA": tls.ca_file, "CERT": tls.cert_file, "KEY": tls.cert_key_file}
     own = {f"COLONIES_TLS_{name}_FILE": path for name, path in files.items()}
-    ask = [sys.executable, "-m", "deploy.local.health", f"127.0.0.1:{stack.grpc_ports()['scheduler']}"]
+    ask = [sys.executable, "-m", "deploy.local.health", f"127.0.0.1:{stack.ports()['scheduler']}"]
+    assert subprocess.run(ask, env={**stack.environment, **own}, check=False, timeout=30).returncode == 0
+    assert subprocess.run(ask, env=stack.environment, check=False, timeout=30).returncode == 1
+
+
+def test_the_gateway_is_reached_and_asked_for_health_over_tls(stack: Secured) -> None:
+    trusting = ssl.create_default_context(cafile=str(stack.certificates.ca_file))
+    with urllib.request.urlopen(f"https://127.0.0.1:{stack.port}/", timeout=5, context=trusting) as page:
+        assert b"<title>Colonies</title>" in page.read()
+    # The front door speaks TLS to it, and it to the front door: the call comes to a service and back.
+    path = "/api/colonies.auth.v1.AuthService/GetServerInfo"
+    call = urllib.request.Request(
+        f"https://127.0.0.1:{stack.port}{path}", data=b"{}", headers={"content-type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(call, timeout=5, context=trusting)
+    assert (refused.value.code, json.loads(refused.value.read())["reason"]) == (401, "SIGNATURE_MISSING")
+    tls = stack.certificates.tls("gateway")
+    files = {"CA": tls.ca_file, "CERT": tls.cert_file, "KEY": tls.cert_key_file}
+    own = {f"COLONIES_TLS_{name}_FILE": path for name, path in files.items()}
+    ask = [sys.executable, "-m", "deploy.local.health", "--http", f"127.0.0.1:{stack.ports()['gateway']}"]
     assert subprocess.run(ask, env={**stack.environment, **own}, check=False, timeout=30).returncode == 0
     assert subprocess.run(ask, env=stack.environment, check=False, timeout=30).returncode == 1
 
@@ -171,14 +191,14 @@ def test_what_is_wrong_with_tls_is_said_in_plain_words(stack: Secured, module_di
 @pytest.mark.asyncio
 async def test_a_running_stack_takes_renewed_certificates(stack: Secured) -> None:
     trust = Tls(str(stack.certificates.ca_file))
-    pids, before = stack.pids, {name: stack.serial(name) for name in stack.grpc_ports()}
+    pids, before = stack.pids, {name: stack.serial(name) for name in stack.ports()}
     async with stack.client(tls=trust) as client, stack.client(tls=trust) as other:
         process_id = await client.submit(Function("nobody", executortype="nobody"))
         async with aclosing(client.watch(process_id=process_id)) as events:
             assert (await anext(events)).transition.to_state == PROCESS_STATE_WAITING
             renewed = await asyncio.to_thread(stack.colonies, "certificates", "renew")
             assert renewed.returncode == 0, renewed.stderr
-            for name, port in stack.grpc_ports().items():
+            for name, port in stack.ports().items():
                 new = stack.serial(name)
                 assert new != before[name]
                 await asyncio.to_thread(eventually, lambda p=port, n=new: shown_serial(p, stack.pair()) == n, seconds=10)  # type: ignore[misc]

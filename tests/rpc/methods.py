@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.json_format import Parse
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from colonies.json_calls import SUFFIX, body_of
 from tests.harness.servers import ALL_SERVICES
 
 NOWHERE = "nowhere"
@@ -62,13 +64,19 @@ class Method:
                     setattr(request, field.name, value)
         return request  # type: ignore[no-any-return]
 
-    def call(self, channel: Any, request: Message) -> Any:
+    def call(self, channel: Any, request: Message, *, in_json: bool = False) -> Any:
         """Makes the call: an awaitable, or a stream."""
         response_type = GetMessageClass(self.descriptor.output_type)
         kind = channel.unary_stream if self.descriptor.server_streaming else channel.unary_unary
-        return kind(
-            self.path, request_serializer=type(request).SerializeToString, response_deserializer=response_type.FromString
-        )(request, timeout=20)
+        if in_json:
+            made = kind(
+                self.path + SUFFIX, request_serializer=body_of, response_deserializer=lambda body: Parse(body, response_type())
+            )
+        else:
+            made = kind(
+                self.path, request_serializer=type(request).SerializeToString, response_deserializer=response_type.FromString
+            )
+        return made(request, timeout=20)
 
 
 def _taken(request: Any, field: FieldDescriptor) -> bool:

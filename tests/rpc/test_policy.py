@@ -50,13 +50,15 @@ def test_every_word_of_the_policy_is_known_to_some_caller() -> None:
     assert {word for method in METHODS.values() for word in words_for(method)} <= known
 
 
-async def outcome(method: Method, cluster: Cluster, kind: Kind, request: Message) -> tuple[grpc.StatusCode, str, Any]:
+async def outcome(
+    method: Method, cluster: Cluster, kind: Kind, request: Message, *, in_json: bool = False
+) -> tuple[grpc.StatusCode, str, Any]:
     """Code, reason and the error itself, of a real call."""
     channel: Any = cluster.channel(method.service)
     if kind.key is not None:
         channel = SigningChannel(channel, cluster.signer(kind.key(cluster.keys)))
     try:
-        call = method.call(channel, request)
+        call = method.call(channel, request, in_json=in_json)
         await (first(call) if method.descriptor.server_streaming else call)
     except grpc.aio.AioRpcError as error:
         return error.code(), from_rpc_error(error).reason, error
@@ -74,8 +76,9 @@ def mismatch(method: Method, kind: Kind, code: grpc.StatusCode, reason: str) -> 
     return None if good else f"{method.path} by {kind.name}: {code.name} {reason}"
 
 
+@pytest.mark.parametrize("in_json", [False, True], ids=["protobuf", "json"])
 @pytest.mark.asyncio
-async def test_every_rpc_lets_in_exactly_whom_the_policy_names(cluster: Cluster) -> None:
+async def test_every_rpc_lets_in_exactly_whom_the_policy_names(cluster: Cluster, in_json: bool) -> None:
     if "registry" not in cluster.replicas:
         pytest.skip("the callers come about through the registry")
     await settle(cluster)
@@ -85,7 +88,7 @@ async def test_every_rpc_lets_in_exactly_whom_the_policy_names(cluster: Cluster)
         if method.service not in present_services():
             continue
         for kind in KINDS:
-            code, reason, _ = await outcome(method, cluster, kind, method.request(COLONY))
+            code, reason, _ = await outcome(method, cluster, kind, method.request(COLONY), in_json=in_json)
             made += 1
             wrong.append(mismatch(method, kind, code, reason))
     assert [text for text in wrong if text] == []
@@ -94,13 +97,18 @@ async def test_every_rpc_lets_in_exactly_whom_the_policy_names(cluster: Cluster)
 
 @pytest.mark.asyncio
 async def test_strangers_cannot_tell_whether_a_colony_exists(cluster: Cluster) -> None:
+    for in_json in (False, True):
+        await _strangers_cannot_tell(cluster, in_json=in_json)
+
+
+async def _strangers_cannot_tell(cluster: Cluster, *, in_json: bool) -> None:
     stranger = next(kind for kind in KINDS if kind.name == "stranger")
     for method in METHODS.values():
         if method.service not in present_services() or not method.in_colony:
             continue
         answers = []
         for colony in (COLONY, NOWHERE):
-            code, _, error = await outcome(method, cluster, stranger, method.request(colony))
+            code, _, error = await outcome(method, cluster, stranger, method.request(colony), in_json=in_json)
             assert error is not None, method.path
             answers.append((code, error.details(), tuple(error.trailing_metadata())))
         assert answers[0] == answers[1], method.path

@@ -29,6 +29,15 @@ class NotSignableError(ColoniesError, ValueError):
     """A value cannot stand in a text that is signed."""
 
 
+class UnreadableRequestError(ColoniesError, ValueError):
+    """The bytes of a request are not what its method takes; `field` is what to blame."""
+
+    def __init__(self, field: str, description: str) -> None:
+        self.field = field
+        self.description = description
+        super().__init__(f"{field}: {description}")
+
+
 class ProfileError(ColoniesError):
     """The settings for reaching a server are missing or contradict each other."""
 

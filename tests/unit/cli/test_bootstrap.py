@@ -127,6 +127,7 @@ class FakeControl:
     def __init__(self, port: int, folder: Path) -> None:
         self.told = threading.Event()
         self.state = SimpleNamespace(
+            url="http://127.0.0.1:50080/",
             address=f"127.0.0.1:{port}",
             cluster_id="test",
             data_dir=str(folder),

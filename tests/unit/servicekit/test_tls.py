@@ -30,9 +30,10 @@ from colonies.tls import CertificateFiles, Tls, TlsChannel
 from deploy.local.certificates import Authority
 from servicekit.clock import SystemClock
 from servicekit.directory import Directory
+from servicekit.entry import StartError
 from servicekit.members import RemoteMembers
 from servicekit.metrics import CERTIFICATE_EXPIRES, CERTIFICATES_REFUSED
-from servicekit.process import Process, StartError
+from servicekit.process import Process
 from servicekit.settings import ServiceSettings
 from tests.harness.certificates import Pair, comes_true, shown_serial
 

@@ -41,6 +41,10 @@ def up(
         bool | None,
         typer.Option("--tls/--no-tls", help="Speak TLS, with certificates of the server's own. Default: as the last time."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Pages of this origin, such as https://tools.example, may call too. Repeatable."),
+    ] = None,
     allow_plaintext: Annotated[
         bool, typer.Option("--allow-plaintext", help="Without TLS, take clients of other machines all the same.")
     ] = False,
@@ -61,6 +65,7 @@ def up(
         "redis_url": redis_url,
         "tls": options.tls if tls is None else tls,
         "allow_plaintext": allow_plaintext,
+        "allowed_origins": tuple(allow_origin) if allow_origin else None,
         "replicas": {"scheduler": scheduler_replicas} if scheduler_replicas > 1 else None,
     }
     if foreground:
@@ -106,6 +111,7 @@ def _tell_up(options: Options, state: Any) -> None:
         return
     say(
         f"\nThe server is up at {state.address}{' with TLS' if state.ca_file else ''}; its data is in {state.data_dir}.\n"
+        f"Pages for browsers, and the description of every call, are at {state.url}\n"
         f'The profile "{bootstrap.LOCAL_PROFILE}" (colony "{bootstrap.DEV_COLONY}") is saved and is the default.\n\n'
         "What to do next:\n"
         "  colonies demo                 see the example of the Colonies paper run\n"
@@ -119,6 +125,7 @@ def _tell_up(options: Options, state: Any) -> None:
 def _state_document(state: Any) -> dict[str, Any]:
     return {
         "address": state.address,
+        "url": state.url,
         "cluster": state.cluster_id,
         "data_dir": state.data_dir,
         "pid": state.pid,

@@ -1,0 +1,159 @@
+// The stubs, with every call signed over the very bytes that are sent.
+
+import { createClient } from "@connectrpc/connect";
+import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import { AuthService } from "../build/stubs/colonies/auth/v1/auth_service_pb.js";
+import { CronService } from "../build/stubs/colonies/cron/v1/cron_service_pb.js";
+import { GeneratorService } from "../build/stubs/colonies/cron/v1/generator_service_pb.js";
+import { RegistryService } from "../build/stubs/colonies/registry/v1/registry_service_pb.js";
+import { SchedulerService } from "../build/stubs/colonies/scheduler/v1/scheduler_service_pb.js";
+import { failureOf } from "./failures.mjs";
+import { newNonce, signCall } from "./signing.mjs";
+
+const CALL_MS = 30_000;
+// gRPC-Web's: one byte of flags, four of length.
+const FRAME_BYTES = 5;
+const PREFIX = /^[0-9a-f]{16}$/;
+// A service that loses its memory of nonces again and again is a fault that should be seen.
+const MAX_REPEATS = 3;
+
+export const SERVICES = {
+  auth: AuthService,
+  registry: RegistryService,
+  scheduler: SchedulerService,
+  cron: CronService,
+  generator: GeneratorService,
+};
+
+/**
+ * A signed connection to one server on behalf of one key.
+ *
+ *     const client = new Client({ server: "https://colonies.example:50080", cluster: "prod", key });
+ *     const { process } = await client.scheduler.getProcess({ colonyName: "dev", processId });
+ *
+ * `auth`, `registry`, `scheduler`, `cron` and `generator` are the stubs: a method for every RPC, whose request is an object with
+ * the message's fields, and which gives the response, or for a stream an async iterable of responses. A call that fails throws an
+ * RpcError, and is not repeated. Options go to any method as its second argument: `{ signal, timeoutMs }`.
+ */
+export class Client {
+  #audience;
+  #nonces = "";
+
+  /**
+   * @param {object} settings
+   * @param {Key} settings.key who signs
+   * @param {string} [settings.server] origin of the front door; default: where this page came from
+   * @param {string} [settings.cluster] the server's cluster id; default: what the server says
+   */
+  constructor({ key, server = location.origin, cluster }) {
+    this.key = key;
+    this.server = new URL(server).origin;
+    this.#audience = cluster;
+    const transport = createGrpcWebTransport({
+      baseUrl: this.server,
+      fetch: (url, init) => this.#send(url, init),
+      interceptors: [(next) => (request) => this.#repeated(next, request)],
+      defaultTimeoutMs: CALL_MS,
+    });
+    for (const [name, service] of Object.entries(SERVICES)) this[name] = plain(createClient(service, transport), service);
+  }
+
+  /** The cluster id: what signatures are for. */
+  async cluster() {
+    this.#audience ??= await clusterOf(this.server);
+    return this.#audience;
+  }
+
+  async #send(url, init) {
+    const body = init.body.subarray(FRAME_BYTES);
+    const method = new URL(url).pathname;
+    const audience = await this.cluster();
+    const { metadata } = await signCall(this.key, { method, audience, body, nonce: newNonce(this.#nonces) });
+    const headers = new Headers(init.headers);
+    for (const [name, value] of Object.entries(metadata)) headers.set(name, value);
+    // Not from a cache, and no cookies: the signature is all that says who calls.
+    return fetch(url, { ...init, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+  }
+
+  /** Makes a call, and makes it again at once while it is refused for its nonce: whoever made it does not notice. */
+  async #repeated(next, request) {
+    const message = request.stream ? await only(request.message) : request.message;
+    const again = () => next({ ...request, message: request.stream ? once(message) : message });
+    for (let left = MAX_REPEATS; ; left--) {
+      try {
+        const response = await again();
+        return response.stream ? { ...response, message: this.#restarted(response.message, again, left) } : response;
+      } catch (error) {
+        if (!left || !this.#takesPrefix(error)) throw error;
+      }
+    }
+  }
+
+  /** A stream is refused before its first message or not at all, so nothing comes twice. */
+  async *#restarted(messages, again, left) {
+    for (; ; left--) {
+      try {
+        yield* messages;
+        return;
+      } catch (error) {
+        if (!left || !this.#takesPrefix(error)) throw error;
+        messages = (await again()).message;
+      }
+    }
+  }
+
+  #takesPrefix(error) {
+    const { code, reason, metadata } = failureOf(error);
+    if (code !== "UNAUTHENTICATED" || reason !== "NONCE_PREFIX_REQUIRED" || !PREFIX.test(metadata.nonce_prefix)) return false;
+    this.#nonces = metadata.nonce_prefix;
+    return true;
+  }
+}
+
+/** The cluster id that a front door's gateway names. Whoever names a wrong one gets signatures that are good for nothing here. */
+export async function clusterOf(server) {
+  let response;
+  try {
+    response = await fetch(new URL("/config.json", server), { cache: "no-store", credentials: "omit" });
+  } catch (error) {
+    throw failureOf(error);
+  }
+  if (response.status >= 500) throw failureOf(new TypeError(`HTTP ${response.status} from ${server}`));
+  const { cluster } = response.ok ? await response.json() : {};
+  if (cluster) return cluster;
+  throw new Error(`${server} does not say its cluster id (HTTP ${response.status}): give it as \`cluster\``);
+}
+
+/** The stubs with RpcErrors for Connect's. */
+function plain(stub, service) {
+  const made = {};
+  for (const { localName, methodKind } of service.methods) {
+    made[localName] =
+      methodKind === "unary"
+        ? async (request, options) => {
+            try {
+              return await stub[localName](request, options);
+            } catch (error) {
+              throw failureOf(error);
+            }
+          }
+        : async function* (request, options) {
+            try {
+              // A stream has no end to be there by.
+              yield* stub[localName](request, { timeoutMs: 0, ...options });
+            } catch (error) {
+              throw failureOf(error);
+            }
+          };
+  }
+  return made;
+}
+
+async function* once(message) {
+  yield message;
+}
+
+async function only(messages) {
+  for await (const message of messages) return message;
+  throw new Error("a call without a request");
+}

@@ -1,0 +1,33 @@
+// Closing attempts: each result is sent until the server has it, or says that it is not wanted.
+
+import { failureOf } from "../failures.mjs";
+import { refused } from "./outcomes.mjs";
+import { Backoff } from "./waiting.mjs";
+
+/** Returns once the server has the result, or does not want it; at once when its signal is aborted. */
+export async function close(client, colony, held, outcome, bell) {
+  const backoff = new Backoff();
+  let replaced = false;
+  while (!held.signal.aborted) {
+    try {
+      await client.scheduler.closeProcesses({ colonyName: colony, closes: [{ attempt: held.ref, outcome }] }, { signal: held.signal });
+      return;
+    } catch (error) {
+      const failed = failureOf(error);
+      if (isNotWanted(failed)) return;
+      if (isAboutResult(failed)) {
+        if (replaced) return;
+        replaced = true;
+        outcome = refused(failed.message);
+        continue;
+      }
+      // Not about the result: an outage, a rate, this executor is kept out for a while. The result stays in hand.
+      await bell.sleep(backoff.nextMs(failed.retryDelayMs), held.signal);
+    }
+  }
+}
+
+const isNotWanted = ({ code, reason }) => code === "NOT_FOUND" || (code === "FAILED_PRECONDITION" && reason === "ATTEMPT_SUPERSEDED");
+
+/** The services say why; without a reason it is gRPC itself, and the message is too large for it. */
+const isAboutResult = ({ code, reason }) => code === "INVALID_ARGUMENT" || (code === "RESOURCE_EXHAUSTED" && !reason);

@@ -1,0 +1,113 @@
+// Runs functions in a worker of its own: loads the modules that have them, then answers one call at a time.
+
+import { decode, encode, outputs, outputsOf } from "../values.mjs";
+
+const functions = new Map();
+let running = null;
+
+class RetryableError extends Error {
+  name = "RetryableError";
+  retryable = true;
+}
+
+/** What a function that is no arrow function finds as `this`. */
+class Attempt {
+  constructor({ processId, attempt, workflowId, env }, signal) {
+    Object.assign(this, { processId, attempt, workflowId, env, signal, outputs, RetryableError });
+  }
+
+  /** Adds a line to the process's log. */
+  log(text) {
+    postMessage({ log: String(text) });
+  }
+}
+
+async function load(modules) {
+  for (const url of modules) {
+    const module = await imported(url);
+    // A module says what it offers by its exports, or if the names are no names in JavaScript, by one object of functions.
+    for (const [name, found] of [...Object.entries(module), ...Object.entries(module.functions ?? {})]) {
+      if (typeof found === "function") functions.set(name, found);
+    }
+  }
+  return { functions: Array.from(functions, ([name, { description = "" }]) => ({ name, description: String(description) })) };
+}
+
+async function imported(url) {
+  try {
+    return await import(url);
+  } catch (error) {
+    throw new Error(`${error.message} (${url})`, { cause: error });
+  }
+}
+
+function decoded(values, what) {
+  return values.map((value, index) => {
+    try {
+      return decode(value);
+    } catch (error) {
+      throw Object.assign(new Error(`${what(index)}: ${error.message}`), { isOurs: true });
+    }
+  });
+}
+
+function argumentsOf({ args, inputs, kwargs }) {
+  const given = [...decoded(args, (index) => `argument ${index + 1}`), ...decoded(inputs, (index) => `input ${index + 1}`)];
+  const names = Object.keys(kwargs);
+  const values = decoded(Object.values(kwargs), (index) => `keyword argument ${JSON.stringify(names[index])}`);
+  return names.length ? [...given, Object.fromEntries(names.map((name, index) => [name, values[index]]))] : given;
+}
+
+async function run(job) {
+  const called = functions.get(job.funcName);
+  if (!called) {
+    const known = [...functions.keys()].sort().join(", ") || "none";
+    return failed(new Error(`this executor has no function ${JSON.stringify(job.funcName)}; it has: ${known}`), true);
+  }
+  running = new AbortController();
+  try {
+    const result = await called.apply(new Attempt(job, running.signal), argumentsOf(job));
+    return { outputs: encoded(result) };
+  } catch (error) {
+    return failed(error, error?.isOurs);
+  } finally {
+    running = null;
+  }
+}
+
+function encoded(result) {
+  try {
+    return outputsOf(result).map(encode);
+  } catch (error) {
+    throw Object.assign(new Error(`its result cannot be sent: ${error.message}`), { isOurs: true });
+  }
+}
+
+/** A function may throw anything, also what has no text. */
+function failed(error, isOurs = false) {
+  const isError = error instanceof Error;
+  let text;
+  try {
+    text = isError ? `${isOurs ? "" : `${error.name}: `}${error.message}` : String(error);
+  } catch {
+    text = "(its text cannot be told)";
+  }
+  const errors = isError && error.stack && !isOurs ? [text, String(error.stack)] : [text];
+  return { failure: { errors, retryable: error?.retryable === true } };
+}
+
+async function answered(make) {
+  let answer;
+  try {
+    answer = await make();
+  } catch (error) {
+    answer = failed(error);
+  }
+  postMessage(answer);
+}
+
+addEventListener("message", ({ data }) => {
+  if (data.load) void answered(() => load(data.load));
+  else if (data.run) void answered(() => run(data.run));
+  else running?.abort(new DOMException(data.abort, "AbortError"));
+});

@@ -1,0 +1,1 @@
+"""The browser SDK and its page in a real Chromium, against real services behind a real Envoy."""

@@ -1,0 +1,1 @@
+"""The gateway before real services, behind a real front door."""

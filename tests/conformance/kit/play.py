@@ -31,6 +31,7 @@ class Play:
         later: commands that were given, and streams that are followed, of which is asked later.
         streams: the method of each stream.
         running: executors that were started and have not stopped.
+        paused: whether the driver stands still.
         seen: what a step that waits has seen last, for its message if it waits in vain.
     """
 
@@ -42,6 +43,7 @@ class Play:
     later: dict[str, tuple[Message, asyncio.Task[Message | None] | asyncio.Task[None]]] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
+    paused: bool = False
     seen: str = ""
 
     def begin(self, row: dict[str, Any]) -> None:
@@ -116,6 +118,7 @@ class Play:
 
     async def restore(self) -> None:
         """Whatever the case did to the driver and its way is undone."""
-        self.driver.send(signal.SIGCONT)
+        if self.paused:
+            self.driver.send(signal.SIGCONT)
         if self.colony.way.mode is not Mode.PASS:
             await self.colony.way.turn(Mode.PASS)

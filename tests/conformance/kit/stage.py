@@ -98,13 +98,16 @@ class Stage:
         """What can be killed here."""
         return [name for name in VICTIMS if name in self._statuses()]
 
+    def _well(self) -> bool:
+        # The supervisor's word on one that has just been killed may be older than the kill.
+        victims = [one for one in self._statuses().values() if one.name in VICTIMS]
+        return all(one.healthy and one.pid not in self._killed for one in victims)
+
     async def recovered(self) -> None:
         """Returns when all that is killed here answers again."""
 
         async def well() -> bool:
-            # The supervisor's word on one that has just been killed may be older than the kill.
-            victims = [one for one in self._statuses().values() if one.name in VICTIMS]
-            return all(one.healthy and one.pid not in self._killed for one in victims)
+            return self._well()
 
         await until(well, "the services are back", seconds=RECOVERY_S)
 

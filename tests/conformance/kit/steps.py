@@ -184,8 +184,9 @@ async def _way(play: Play, step: Step) -> None:
     await play.colony.way.turn(Mode(step["way"]))
 
 
-async def _signal(play: Play, step: Step) -> None:
-    play.driver.send(signal.Signals[f"SIG{step['signal']}"])
+async def _pause(play: Play, step: Step) -> None:
+    play.paused = step["pause"]
+    play.driver.send(signal.SIGSTOP if play.paused else signal.SIGCONT)
 
 
 async def _middle(play: Play, _step: Step) -> None:
@@ -213,7 +214,7 @@ STEPS: Mapping[str, Callable[[Play, Step], Awaitable[None]]] = {
     "stop": _stop,
     "stopped": _stopped,
     "way": _way,
-    "signal": _signal,
+    "pause": _pause,
     "middle": _middle,
     "elapse": _elapse,
     "check": _check,

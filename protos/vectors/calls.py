@@ -23,6 +23,9 @@ KEY, TIME, NONCE, SIGNATURE = "colonies-public-key", "colonies-time", "colonies-
 METHOD = "/colonies.auth.v1.AuthService/GetColony"
 # GetColonyRequest(colony_name="dev"), as protobuf writes it.
 BODY = b"\x0a\x03dev"
+# The same in JSON.
+JSON_METHOD = METHOD + "+json"
+JSON_BODY = b'{"colonyName":"dev"}'
 # The order of the curve's base point: S + ORDER signs the same text, and must be refused (RFC 8032, 5.1.7).
 ORDER = 2**252 + 27742317777372353535851937790883648493
 LARGE = 8192
@@ -97,6 +100,11 @@ def good_calls() -> list[Vector]:
         call("a_body_of_one_zero", body=b"\x00"),
         call("a_body_that_looks_like_a_text", body=b"colonies-call-v1\n" + METHOD.encode() + b"\n"),
         call("a_stream", method=watch, body=BODY),
+        call("a_call_in_json", method=JSON_METHOD, body=JSON_BODY),
+        call("a_call_in_json_with_room", method=JSON_METHOD, body=b'\n{ "colony_name" :\t"d\\u0065v" }\r\n'),
+        call("a_call_in_json_beyond_ascii", method=JSON_METHOD, body='{"colonyName":"d\u00e9v \U0001f600"}'.encode()),
+        call("an_empty_request_in_json", method="/colonies.auth.v1.AuthService/GetServerInfo+json", body=b"{}"),
+        call("a_stream_in_json", method=watch + "+json", body=JSON_BODY),
         call("another_cluster", audience="Cluster_2.example"),
         call("a_cluster_of_one_letter", audience="c"),
         call("the_longest_cluster_id", audience="c" * 128),
@@ -217,6 +225,13 @@ def changed_calls() -> list[Vector]:
         call("another_service", server={"method": METHOD.replace("auth", "registry")}),
         call("method_without_its_slash", server={"method": METHOD[1:]}),
         call("method_in_lower_case", server={"method": METHOD.lower()}),
+        call("json_taken_for_protobuf", method=JSON_METHOD, body=JSON_BODY, server={"method": METHOD}),
+        call("protobuf_taken_for_json", server={"method": JSON_METHOD}),
+        call("the_same_request_in_json", server={"method": JSON_METHOD, "body_hex": JSON_BODY.hex()}),
+        call("the_same_json_in_other_bytes", method=JSON_METHOD, body=JSON_BODY, server={"body_hex": JSON_BODY.hex() + "20"}),
+        call("another_colony_in_json", method=JSON_METHOD, body=JSON_BODY, server={"body_hex": b'{"colonyName":"dew"}'.hex()}),
+        call("another_method_in_json", method=JSON_METHOD, body=JSON_BODY, server={"method": METHOD + "+JSON"}),
+        call("json_twice", method=JSON_METHOD, body=JSON_BODY, server={"method": JSON_METHOD + "+json"}),
         call("for_another_cluster", server={"audience": "other-cluster"}),
         call("for_a_cluster_with_a_longer_id", server={"audience": AUDIENCE + "-2"}),
         call("for_a_cluster_in_upper_case", server={"audience": AUDIENCE.upper()}),

@@ -34,7 +34,10 @@ const SMALL_ORDER = new Set(
 const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest("hex");
 const littleEndian = (bytes) => BigInt("0x" + Buffer.from(bytes).reverse().toString("hex"));
 
-/** The identity that a raw public key is known by. */
+/**
+ * The identity that a raw public key is known by.
+ * @param {Uint8Array} publicKey
+ */
 export const identityOf = (publicKey) => createHash("sha3-256").update(publicKey).digest("hex");
 
 function textOf(...values) {
@@ -54,7 +57,12 @@ const textOfRotation = ({ audience, colony, oldKey, timeMs }) =>
 /** An Ed25519 key: 32 private bytes, its public key and its identity. */
 export class PrivateKey {
   #key;
+  /** @type {Buffer} */
+  publicKey;
+  /** @type {string} */
+  identity;
 
+  /** @param {Uint8Array} seed the 32 private bytes */
   constructor(seed) {
     this.#key = createPrivateKey({ key: Buffer.concat([PRIVATE_DER, seed]), format: "der", type: "pkcs8" });
     const spki = createPublicKey(this.#key).export({ format: "der", type: "spki" });
@@ -62,6 +70,10 @@ export class PrivateKey {
     this.identity = identityOf(this.publicKey);
   }
 
+  /**
+   * @param {Uint8Array} text
+   * @returns {Buffer}
+   */
   sign(text) {
     return sign(null, text, this.#key);
   }
@@ -71,6 +83,9 @@ export class PrivateKey {
  * Signs a call: `body` is the request message just as it will be sent.
  *
  * `metadata` goes with the call; `digest` is what receipts know it by. Every call needs a nonce of its own.
+ * @param {PrivateKey} key
+ * @param {{ method: string, audience: string, body: Uint8Array, timeMs?: number, nonce?: string }} call
+ * @returns {{ text: Buffer, metadata: [string, string][], digest: string }}
  */
 export function signCall(key, { method, audience, body, timeMs = Date.now(), nonce = randomBytes(NONCE_BYTES).toString("hex") }) {
   const text = textOfCall({ method, audience, timeMs, nonce, body });
@@ -84,16 +99,25 @@ export function signCall(key, { method, audience, body, timeMs = Date.now(), non
   return { text, metadata, digest: sha256(text, key.publicKey, signature) };
 }
 
+/** @returns {{ text: Buffer, publicKey: Buffer, timeMs: number, signature: Buffer }} */
 function prove(key, timeMs, text) {
   return { text, publicKey: key.publicKey, timeMs, signature: key.sign(text) };
 }
 
-/** A new member's proof that it agrees to its membership; `role` is "colony_owner" or "user". */
+/**
+ * A new member's proof that it agrees to its membership; `role` is "colony_owner" or "user".
+ * @param {PrivateKey} key
+ * @param {{ audience: string, colony: string, role: string, name: string, timeMs?: number }} membership
+ */
 export function proveJoin(key, { audience, colony, role, name, timeMs = Date.now() }) {
   return prove(key, timeMs, textOfJoin({ audience, colony, role, name, timeMs }));
 }
 
-/** A new key's proof that it takes over from the key with the identity `oldKey`. */
+/**
+ * A new key's proof that it takes over from the key with the identity `oldKey`.
+ * @param {PrivateKey} key
+ * @param {{ audience: string, colony: string, oldKey: string, timeMs?: number }} rotation
+ */
 export function proveRotation(key, { audience, colony, oldKey, timeMs = Date.now() }) {
   return prove(key, timeMs, textOfRotation({ audience, colony, oldKey, timeMs }));
 }

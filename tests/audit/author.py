@@ -17,6 +17,7 @@ from colonies.audit.chains import event_hash, membership_hash, process_root
 from colonies.audit.lines import LineWriter
 from colonies.audit.trust import Trust
 from colonies.auth.v1 import auth_service_pb2 as auth
+from colonies.json_calls import SUFFIX, body_of
 from colonies.keys import PrivateKey
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
@@ -71,8 +72,10 @@ class Process:
 class Author:
     """A colony and what happens in it."""
 
-    def __init__(self, seed: str = "") -> None:
+    def __init__(self, seed: str = "", *, in_json: bool = False) -> None:
+        """With `in_json`, all calls are made in JSON."""
         self.seed = seed
+        self.in_json = in_json
         self.now_us = BEGIN_US
         self.server_owner, self.scheduler, self.cron = (key_of(name) for name in ("server owner", "scheduler", "cron"))
         self.cron_service = Member("cron", "service", self.cron)
@@ -107,7 +110,11 @@ class Author:
 
     def call(self, key: PrivateKey, method: str, request: Message, *, cluster: str = CLUSTER) -> str:
         """Signs a call; gives its digest."""
-        body = request.SerializeToString()
+        body = body_of(request) if self.in_json else request.SerializeToString()
+        return self.call_of(key, method + SUFFIX if self.in_json else method, body, cluster=cluster)
+
+    def call_of(self, key: PrivateKey, method: str, body: bytes, *, cluster: str = CLUSTER) -> str:
+        """Signs a call with these very bytes; gives its digest."""
         time_ms = self.now_us // 1000
         nonce = hashlib.sha256(f"{self.seed} {len(self.calls)} {method}".encode()).hexdigest()[:32]
         text = call_text(method=method, audience=cluster, time_ms=time_ms, nonce=nonce, body=body)

@@ -37,9 +37,9 @@ def checked(author: Author, records: Sequence[Record], **options: Any) -> Report
     return verify(io.BytesIO(author.file(records)), author.trust, **options)
 
 
-def forged(story: Callable[[Author], Any], forge: Forge) -> Report:
+def forged(story: Callable[[Author], Any], forge: Forge, *, in_json: bool = False) -> Report:
     """What is found in a file that was changed, chained and sealed anew, with the scheduler's key."""
-    author = Author()
+    author = Author(in_json=in_json)
     story(author)
     records = author.records()
     forge(records)
@@ -78,8 +78,9 @@ def dropped(reason: str) -> Forge:
     return forge
 
 
-def test_all_stories_are_intact() -> None:
-    author = Author()
+@pytest.mark.parametrize("in_json", [False, True], ids=["protobuf", "json"])
+def test_all_stories_are_intact(in_json: bool) -> None:
+    author = Author(in_json=in_json)
     for story in STORIES:
         story(author)
     ann = author.submit(Member("cron", "service", author.cron), on_behalf_of=author.user)
@@ -219,11 +220,14 @@ FORGERIES: Sequence[tuple[Callable[[Author], Any], Forge, Kind, str]] = (
 )
 
 
+@pytest.mark.parametrize("in_json", [False, True], ids=["protobuf", "json"])
 @pytest.mark.parametrize(
     ("story", "forge", "kind", "text"), FORGERIES, ids=[f"{n}-{one[3]}" for n, one in enumerate(FORGERIES)]
 )
-def test_what_the_scheduler_makes_up_is_found(story: Callable[[Author], Any], forge: Forge, kind: Kind, text: str) -> None:
-    expect(forged(story, forge), kind, text)
+def test_what_the_scheduler_makes_up_is_found(
+    story: Callable[[Author], Any], forge: Forge, kind: Kind, text: str, in_json: bool
+) -> None:
+    expect(forged(story, forge, in_json=in_json), kind, text)
 
 
 @pytest.mark.parametrize("nth", range(len(FORGERIES)))

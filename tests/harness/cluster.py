@@ -21,6 +21,7 @@ from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from colonies.signing import CHANNEL_OPTIONS, Signer, SigningChannel, join_text
 from servicekit.clock import NS_PER_MS, Clock, SystemClock
 from servicekit.process import Process
+from tests.harness.json_channel import JsonChannel
 from tests.harness.keys import Keys
 from tests.harness.servers import ALL_SERVICES, present_services
 
@@ -65,11 +66,14 @@ class Cluster:
         clock: Clock | None = None,
         settings: Mapping[str, Mapping[str, object]] | None = None,
         populate: bool = True,
+        in_json: bool = False,
     ) -> None:
-        """`services` are started in this order (default: all that there are); `settings` has what to change, by service."""
+        """`services` are started in this order (default: all that there are); `settings` has what to change, by service;
+        `in_json` has its stubs speak JSON."""
         self.keys = Keys()
         self.clock: Clock = clock or SystemClock()
         self.replicas: dict[str, list[Replica]] = {}
+        self.in_json = in_json
         self._database_url = database_url
         self.redis_url = redis_url
         self._directory = directory
@@ -169,7 +173,8 @@ class Cluster:
     def stub(self, kind: Any, key: PrivateKey, *, replica: int = 0) -> Any:
         """A stub such as AuthServiceStub whose calls are signed with this key."""
         service = kind.__module__.split(".")[1]
-        return kind(SigningChannel(self.channel(service, replica=replica), self.signer(key)))
+        channel = SigningChannel(self.channel(service, replica=replica), self.signer(key))
+        return kind(JsonChannel(channel) if self.in_json else channel)
 
     def proof(self, key: PrivateKey, *, colony: str, role: str, name: str) -> auth_pb.JoinProof:
         """A new identity's agreement to a membership."""

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from colonies.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from colonies.cli.audit_request import Wanted
 from colonies.cron.v1 import cron_service_pb2 as cron_pb
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
+from colonies.json_calls import SUFFIX
 from colonies.registry.v1 import registry_service_pb2 as registry_pb
 from colonies.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from colonies.scheduler.v1 import audit_pb2
@@ -35,9 +37,10 @@ from tests.rpc.rotations import rotate
 from tests.rpc.scheduler_colony import SERVICES, Acme, ref_of, spec, value
 
 
-@pytest_asyncio.fixture
-async def acme(new_cluster: Callable[..., Awaitable[Cluster]]) -> Acme:
-    return Acme(await new_cluster(services=SERVICES))
+@pytest_asyncio.fixture(params=[False, True], ids=["protobuf", "json"])
+async def acme(new_cluster: Callable[..., Awaitable[Cluster]], request: pytest.FixtureRequest) -> Acme:
+    """With every call that the file holds, from the colony's first, in one form or the other."""
+    return Acme(await new_cluster(services=SERVICES, in_json=request.param))
 
 
 async def exported(acme: Acme, **scope: object) -> bytes:
@@ -91,6 +94,13 @@ async def test_what_a_server_exports_is_intact(acme: Acme) -> None:
     assert report.intact(strict=True), "\n".join(map(str, report.findings + report.warnings))
     assert report.counts["processes"] == 11
     assert report.counts["processes not audited"] == 0
+    records = [json.loads(line[65:]) for line in earlier.splitlines()]
+    methods = {record["method"].rpartition("/")[2] for record in records if record["record"] == "call"}
+    expected = {
+        "AddColony", "AddUser", "RegisterExecutor", "ApproveExecutor", "SubmitProcesses", "SubmitWorkflow", "CloseProcesses",
+        "CancelProcess", "CancelWorkflow", "RetryWorkflow", "AddChildren", "SetOutput",
+    }  # fmt: skip
+    assert methods == ({one + SUFFIX for one in expected} if acme.cluster.in_json else expected)
     await everything_that_is_asked_for_again(acme)
     report = checked(acme, await exported(acme), after=earlier)
     assert report.intact(strict=True), "\n".join(map(str, report.findings + report.warnings))

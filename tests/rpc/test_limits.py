@@ -199,10 +199,11 @@ async def test_the_services_have_no_rate_of_their_own(new_cluster: Start) -> Non
     assert await outcomes([stub.ResolveMember(request) for _ in range(20)]) == [None] * 20
 
 
-@pytest_asyncio.fixture
-async def narrow(new_cluster: Start) -> Acme:
+@pytest_asyncio.fixture(params=[False, True], ids=["protobuf", "json"])
+async def narrow(new_cluster: Start, request: pytest.FixtureRequest) -> Acme:
     """A scheduler that lets each identity have two streams."""
-    return Acme(await new_cluster(services=SERVICES, settings={"scheduler": {"streams_per_identity": 2}}))
+    settings = {"scheduler": {"streams_per_identity": 2}}
+    return Acme(await new_cluster(services=SERVICES, settings=settings, in_json=request.param))
 
 
 def follow(acme: Acme, key: PrivateKey) -> Any:

@@ -326,6 +326,57 @@ async def test_a_call_that_is_passed_on_must_bear_its_signature(pair: Cluster) -
     assert await may(pair, NEW)
 
 
+async def test_calls_in_json_are_kept_and_passed_on_as_they_were_sent(new_cluster: Callable[..., Awaitable[Cluster]]) -> None:
+    cluster = await new_cluster(services=("auth", "registry"), in_json=True)
+    await rotate(cluster, cluster.keys.user, NEW)
+    registry = cluster.stub(RegistryServiceStub, cluster.keys.owner)
+    identity = cluster.keys.executor.identity
+    await registry.RejectExecutor(registry_pb.RejectExecutorRequest(colony_name=COLONY, identity=identity))
+    request = registry_pb.RemoveExecutorRequest(colony_name=COLONY, identity=cluster.keys.executor_2.identity)
+    await registry.RemoveExecutor(request)
+    events = await ledger(cluster, cluster.keys.owner)
+    verified(events)
+    methods = [sorted(call.method.rpartition("/")[2] for call in event.calls) for event in events]
+    assert methods == [
+        ["AddColony+json"],
+        ["AddUser+json"],
+        ["ApproveExecutor+json", "RegisterExecutor+json"],
+        ["ApproveExecutor+json", "RegisterExecutor+json"],
+        ["RotateKey+json"],
+        ["RejectExecutor+json"],
+        ["RemoveExecutor+json"],
+    ]
+    assert all(call.body.startswith(b"{") for event in events for call in event.calls)
+
+
+async def test_calls_in_json_that_a_service_passes_on_must_bear_their_signatures(
+    new_cluster: Callable[..., Awaitable[Cluster]],
+) -> None:
+    cluster = await new_cluster(services=("auth", "registry"), in_json=True)
+    call = (await ledger(cluster, cluster.keys.owner))[2].calls[0]
+    cluster.in_json = False
+    auth = cluster.stub(AuthServiceStub, cluster.keys.service("registry"))
+
+    def altered(**changes: Any) -> Any:
+        other = type(call).FromString(call.SerializeToString())
+        for name, value in changes.items():
+            setattr(other, name, value)
+        return other
+
+    as_protobuf = registry_pb.ApproveExecutorRequest(colony_name=COLONY, identity=NEW.identity).SerializeToString()
+    for changed, fields in (
+        (altered(body=call.body + b" "), ["calls[0].signature"]),
+        (altered(body=call.body.replace(b"{", b'{"colony_name":"acme",', 1)), ["calls[0].body", "calls[0].signature"]),
+        (altered(body=as_protobuf), ["calls[0].body", "calls[0].signature"]),
+        (altered(method=call.method.removesuffix("+json")), ["calls[0].body", "calls[0].signature"]),
+        (altered(method=call.method + "+json"), ["calls[0].method"]),
+    ):
+        request = pb.PutExecutorRequest(colony=COLONY, identity=NEW.identity, name="w", calls=[changed])
+        error = await refusal(auth.PutExecutor(request))
+        assert [violation.field for violation in error.violations] == fields
+    assert not await may(cluster, NEW)
+
+
 async def test_a_stream_ends_with_the_key_that_opened_it(new_cluster: Callable[..., Awaitable[Cluster]]) -> None:
     clock = ManualClock()
     cluster = await new_cluster(services=("auth",), clock=clock)

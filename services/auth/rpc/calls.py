@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from colonies.call.v1.signed_call_pb2 import SignedCall
+from colonies.errors import UnreadableRequestError
+from colonies.json_calls import base_of, request_of
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.signing import call_digest, call_text
 from colonies.verifying import signer_of
@@ -18,7 +18,7 @@ MAX_CALLS = 4
 MAX_CALL_BYTES = 2 * 1024 * 1024
 
 _REGISTRY = "/colonies.registry.v1.RegistryService/"
-# What members ask the registry for that becomes a change of memberships.
+# What members ask the registry for that becomes a change of memberships, in JSON too.
 _PASSED_ON: dict[str, Any] = {
     _REGISTRY + "RegisterExecutor": registry.RegisterExecutorRequest,
     _REGISTRY + "ApproveExecutor": registry.ApproveExecutorRequest,
@@ -48,8 +48,11 @@ def passed_on(calls: Sequence[SignedCall], *, colony: str, cluster: str) -> list
             if (size := call.ByteSize()) > MAX_CALL_BYTES:
                 bounds.refuse(f"calls[{index}]", f"must be at most {MAX_CALL_BYTES} bytes; it has {size}")
                 continue
-            if call.method not in _PASSED_ON:
-                bounds.refuse(f"calls[{index}].method", f"must be one of {', '.join(_PASSED_ON)}; got {shown(call.method)}")
+            if base_of(call.method) not in _PASSED_ON:
+                bounds.refuse(
+                    f"calls[{index}].method",
+                    f"must be one of {', '.join(_PASSED_ON)}, or its twin in JSON; got {shown(call.method)}",
+                )
                 continue
             text = call_text(method=call.method, audience=cluster, time_ms=call.time_ms, nonce=call.nonce.hex(), body=call.body)
             if _colony_of(call) != colony:
@@ -63,8 +66,8 @@ def passed_on(calls: Sequence[SignedCall], *, colony: str, cluster: str) -> list
 def _colony_of(call: SignedCall) -> str | None:
     """Which colony a call is about. None: its body is no message of its method."""
     try:
-        request = _PASSED_ON[call.method].FromString(call.body)
-    except DecodeError:
+        request = request_of(call.method, call.body, _PASSED_ON[base_of(call.method)])
+    except UnreadableRequestError:
         return None
     colony: str = request.colony if isinstance(request, registry.RegisterExecutorRequest) else request.colony_name
     return colony

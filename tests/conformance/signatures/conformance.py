@@ -50,6 +50,7 @@ LANGUAGES = (
     Language("Python", (sys.executable, "-m", "tests.conformance.signatures.runner")),
     Language("Node", ("node", str(HERE / "runner.mjs")), "apt-get install nodejs"),
     Language("Ruby", ("ruby", str(HERE / "runner.rb")), "apt-get install ruby"),
+    Language("C++", (str(HERE / "runner_cpp"),)),
 )
 
 

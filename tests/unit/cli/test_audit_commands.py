@@ -21,9 +21,9 @@ from .answers import SCHEDULER
 from .conftest import FakeServer, Refusal, Shell
 
 
-@pytest.fixture
-def author() -> Author:
-    author = Author()
+@pytest.fixture(params=[False, True], ids=["protobuf", "json"])
+def author(request: pytest.FixtureRequest) -> Author:
+    author = Author(in_json=request.param)
     plain(author)
     failed(author)
     return author
@@ -262,7 +262,7 @@ def test_show_tells_who_asked_for_what(offline: Shell, author: Author) -> None:
 
 def test_a_body_that_is_no_base64_is_told_all_the_same(offline: Shell, author: Author) -> None:
     records = author.records()
-    call = next(record for record in records if record.get("method", "").endswith("SubmitWorkflow"))
+    call = next(record for record in records if record.get("method", "").removesuffix("+json").endswith("SubmitWorkflow"))
     call["body"] = "abc"
     path = _written(offline.folder, author.file(records))
     assert offline("audit", "show", path).exit_code == 0

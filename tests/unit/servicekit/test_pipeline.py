@@ -29,6 +29,7 @@ from servicekit.limits import Bucket, Limits
 from servicekit.pipeline import CallPipeline, Gate, Handlers
 from servicekit.policy import Policy
 from servicekit.signature import Signed
+from tests.harness.json_channel import JsonChannel
 
 pytestmark = pytest.mark.asyncio
 
@@ -173,6 +174,18 @@ async def test_without_nonces_only_what_is_safe_to_repeat_goes_on(world: World) 
     assert count(metrics.UNCLAIMED, method=f"{SERVICE}/SubmitProcesses") == before + 1
     unsigned = SchedulerServiceStub(world.channel)
     assert await reason_of(unsigned.SubmitProcesses(SUBMIT)) == "SIGNATURE_MISSING"
+
+
+async def test_calls_in_json_are_as_safe_to_repeat_as_others(world: World) -> None:
+    channel: Any = JsonChannel(SigningChannel(world.channel, world.signer))
+    in_json: Any = SchedulerServiceStub(channel)
+    before = count(metrics.UNCLAIMED, method=f"{SERVICE}/SubmitProcesses+json")
+    world.nonces.away = True
+    assert await reason_of(in_json.SubmitProcesses(SUBMIT)) == ""
+    assert await reason_of(in_json.GetProcess(GET)) == "QUEUE_UNAVAILABLE"
+    assert await reason_of(in_json.CancelProcess(CANCEL)) == "QUEUE_UNAVAILABLE"
+    assert await reason_of(in_json.CloseProcesses(CLOSE)) == "ROLE_NOT_ALLOWED"
+    assert count(metrics.UNCLAIMED, method=f"{SERVICE}/SubmitProcesses+json") == before + 1
 
 
 async def test_a_silent_store_of_nonces_does_not_hold_up_what_is_safe_to_repeat(

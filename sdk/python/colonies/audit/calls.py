@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from colonies.audit.findings import Kind, Report
 from colonies.audit.records import Line
 from colonies.auth.v1 import auth_service_pb2 as auth
+from colonies.errors import UnreadableRequestError
+from colonies.json_calls import base_of, request_of
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 from colonies.signing import call_digest, call_text
@@ -230,7 +232,7 @@ def _retry(request: scheduler.RetryWorkflowRequest) -> Retry:
     return Retry(request.colony_name, request.workflow_id.lower())
 
 
-# Every method whose calls a file may hold: its request, and what that asks for.
+# Every method whose calls a file may hold, in JSON too: its request, and what that asks for.
 _METHODS: Mapping[str, tuple[type[Message], Callable[[Any], Asked]]] = {
     _SCHEDULER + "SubmitProcesses": (scheduler.SubmitProcessesRequest, _submitted),
     _SCHEDULER + "SubmitWorkflow": (scheduler.SubmitWorkflowRequest, _submitted_workflow),
@@ -298,18 +300,19 @@ class Calls:
             return
         asked = self._asked(line, body)
         if asked is not None:
-            method = record["method"].rpartition("/")[2]
+            method = base_of(record["method"]).rpartition("/")[2]
             self._calls[digest] = Call(line.number, digest, method, signer, record["time_ms"], asked)
 
     def _asked(self, line: Line, body: bytes) -> Asked | None:
-        known = _METHODS.get(line.record["method"])
+        method = line.record["method"]
+        known = _METHODS.get(base_of(method))
         if known is None:
-            self._report.found(line.number, Kind.CALL, line.label, f"no event is asked for by {line.record['method']}")
+            self._report.found(line.number, Kind.CALL, line.label, f"no event is asked for by {method}")
             return None
         request_type, read = known
         try:
-            return read(request_type.FromString(body))
-        except DecodeError:
+            return read(request_of(method, body, request_type))
+        except UnreadableRequestError:
             self._report.found(line.number, Kind.CALL, line.label, "its body is no request of this method")
             return None
 

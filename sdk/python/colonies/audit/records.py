@@ -17,7 +17,7 @@ _CLUSTER = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _WORD = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 _ROLE = re.compile(r"(?:colony_owner|user|executor)\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-_METHOD = re.compile(r"/[A-Za-z0-9_.]{1,256}/[A-Za-z0-9_]{1,256}\Z")
+_METHOD = re.compile(r"/[A-Za-z0-9_.]{1,256}/[A-Za-z0-9_]{1,256}(?:\+json)?\Z")
 _LABEL_LENGTH = 80
 
 Check = Callable[[Any], bool]

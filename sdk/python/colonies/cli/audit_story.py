@@ -1,28 +1,33 @@
 """What an audit file says of each process, for people: who asked for what, and who reported which result."""
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import Message
 
 from colonies.audit.findings import Report, TooMany
 from colonies.audit.life import State
 from colonies.audit.reading import records
 from colonies.audit.records import Record
 from colonies.cli.failure import CliError, ExitCode, one_line
+from colonies.errors import UnreadableRequestError
+from colonies.json_calls import base_of, request_of
 from colonies.keys import identity_of
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 
-_SUBMITS: Mapping[str, Any] = {
-    "SubmitProcesses": lambda body: scheduler.SubmitProcessesRequest.FromString(body).specs,
-    "SubmitWorkflow": lambda body: scheduler.SubmitWorkflowRequest.FromString(body).workflow.nodes,
-    "SubmitWorkflows": lambda body: [
-        node for one in scheduler.SubmitWorkflowsRequest.FromString(body).submissions for node in one.workflow.nodes
-    ],
-    "AddChildren": lambda body: scheduler.AddChildrenRequest.FromString(body).nodes,
+# Of each call that enters processes, the specs in their order.
+_SUBMITS: Mapping[str, tuple[type[Message], Callable[[Any], Iterable[Any]]]] = {
+    "SubmitProcesses": (scheduler.SubmitProcessesRequest, lambda request: request.specs),
+    "SubmitWorkflow": (scheduler.SubmitWorkflowRequest, lambda request: request.workflow.nodes),
+    "SubmitWorkflows": (
+        scheduler.SubmitWorkflowsRequest,
+        lambda request: [node for one in request.submissions for node in one.workflow.nodes],
+    ),
+    "AddChildren": (scheduler.AddChildrenRequest, lambda request: request.nodes),
 }
 
 
@@ -57,12 +62,14 @@ def _time(microseconds: int) -> str:
 
 
 def _call(record: Record) -> _Call:
-    method = record["method"].rpartition("/")[2]
-    read = _SUBMITS.get(method)
-    try:
-        functions = [spec.func_name for spec in read(base64.b64decode(record["body"]))] if read is not None else []
-    except (DecodeError, ValueError):  # neither base64 nor a request: verify says so
-        functions = []
+    method = base_of(record["method"]).rpartition("/")[2]
+    functions: list[str] = []
+    if (submit := _SUBMITS.get(method)) is not None:
+        request_type, specs = submit
+        # What is neither base64 nor a request, verify says so.
+        with suppress(UnreadableRequestError, ValueError):
+            request = request_of(record["method"], base64.b64decode(record["body"]), request_type)
+            functions = [spec.func_name for spec in specs(request)]
     return _Call(method, identity_of(bytes.fromhex(record["public_key"])), record["time_ms"], functions)
 
 

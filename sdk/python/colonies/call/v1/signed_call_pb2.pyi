@@ -33,7 +33,9 @@ class SignedCall(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     method: _builtins.str
-    """Full method name, such as "/colonies.scheduler.v1.SchedulerService/SubmitProcesses"."""
+    """Full method name as it was called, such as "/colonies.scheduler.v1.SchedulerService/SubmitProcesses"; with "+json" behind it,
+    the request is in JSON.
+    """
     public_key: _builtins.bytes
     """Raw Ed25519 public key: 32 bytes."""
     time_ms: _builtins.int
@@ -43,7 +45,7 @@ class SignedCall(_message.Message):
     signature: _builtins.bytes
     """Ed25519 signature: 64 bytes."""
     body: _builtins.bytes
-    """The request message, as it was sent."""
+    """The request message, as it was sent: protobuf's bytes, or JSON in UTF-8."""
     def __init__(
         self,
         *,

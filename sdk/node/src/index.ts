@@ -1,0 +1,12 @@
+export { Client, type CallOptions, type Stub } from "./client.js";
+export { Executor, type About, type ExecutorOptions, type State } from "./executor.js";
+export { DroppedError, type Dropped } from "./hand.js";
+export type { Context } from "./context.js";
+export type { Func } from "./outcome.js";
+export { Failure, KeyFileError, RpcError, SettingsError, ValueEncodingError, type FieldViolation } from "./errors.js";
+export { keyFromHex, loadKey, loadOrCreateKey } from "./keys.js";
+export { Backoff, retrying } from "./retrying.js";
+export type { Server, Settings } from "./settings.js";
+export { Outputs, decode, encode, parseJson, toJson } from "./values.js";
+export { PrivateKey, identityOf, proveJoin, proveRotation, signCall } from "../signing.mjs";
+export { ProcessState } from "#protos/scheduler/v1/process";

@@ -1,0 +1,461 @@
+// The driver of the conformance kit for C++ (tests/conformance/README.md): commands in, answers and events out, a line each.
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/dynamic_message.h>
+#include <google/protobuf/util/json_util.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/support/proto_buffer_reader.h>
+
+#include <condition_variable>
+#include <future>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "colonies/auth/v1/auth_service.pb.h"
+#include "colonies/connection.h"
+#include "colonies/cron/v1/cron_service.pb.h"
+#include "colonies/cron/v1/generator_service.pb.h"
+#include "colonies/executor.h"
+
+namespace {
+
+using colonies::Json;
+using google::protobuf::Message;
+using google::protobuf::MethodDescriptor;
+// What is written keeps the order in which it is put together.
+using Line = nlohmann::ordered_json;
+
+constexpr const char* LANGUAGE = "cpp";
+
+void write(const Line& line) {
+  static std::mutex writing;
+  const std::string text = line.dump(-1, ' ', false, Line::error_handler_t::replace) + "\n";
+  const std::lock_guard lock(writing);
+  std::cout << text << std::flush;
+}
+
+Line described(const colonies::Error& error) {
+  Line fields = Line::array();
+  for (const auto& each : error.fields) fields.push_back({{"field", each.field}, {"description", each.description}});
+  return {{"code", colonies::code_name(error.code)},
+          {"reason", error.reason},
+          {"message", error.what()},
+          {"metadata", error.metadata},
+          {"fields", fields}};
+}
+
+Line plain_error(const std::string& code, const std::string& message) {
+  return {{"code", code}, {"reason", ""}, {"message", message}, {"metadata", Line::object()}, {"fields", Line::array()}};
+}
+
+// ---- messages of any type
+
+struct Method {
+  std::string path;
+  const MethodDescriptor* descriptor;
+
+  explicit Method(const std::string& given) : path(given) {
+    std::string name = given.substr(given.empty() ? 0 : 1);
+    for (auto& each : name) each = each == '/' ? '.' : each;
+    descriptor = google::protobuf::DescriptorPool::generated_pool()->FindMethodByName(name);
+    if (descriptor == nullptr) throw colonies::Refused("there is no method " + given);
+  }
+};
+
+std::unique_ptr<Message> made(const google::protobuf::Descriptor* type) {
+  return std::unique_ptr<Message>(google::protobuf::MessageFactory::generated_factory()->GetPrototype(type)->New());
+}
+
+grpc::ByteBuffer request_of(const Method& method, const Json& json) {
+  const auto message = made(method.descriptor->input_type());
+  const auto parsed = google::protobuf::util::JsonStringToMessage(json.dump(), message.get());
+  if (!parsed.ok()) throw colonies::Refused("the request: " + parsed.ToString());
+  const grpc::Slice bytes(message->SerializeAsString());
+  return grpc::ByteBuffer(&bytes, 1);
+}
+
+Line json_of(const google::protobuf::Descriptor* type, grpc::ByteBuffer& bytes) {
+  const auto message = made(type);
+  grpc::ProtoBufferReader reader(&bytes);
+  std::string json;
+  if (!message->ParseFromZeroCopyStream(&reader) || !google::protobuf::util::MessageToJsonString(*message, &json).ok()) {
+    throw std::runtime_error("this is no " + type->full_name());
+  }
+  return Line::parse(json);
+}
+
+// ---- the executor's functions
+
+// What functions that hold wait for.
+class Gates {
+ public:
+  void open(const std::string& token, std::optional<colonies::Outputs> outputs) {
+    const std::lock_guard lock(mutex_);
+    open_[token] = std::move(outputs);
+    changed_.notify_all();
+  }
+  void look_again() {
+    const std::lock_guard lock(mutex_);
+    changed_.notify_all();
+  }
+  // Gives what is returned in place of the function's own outputs, if there is something.
+  std::optional<colonies::Outputs> pass(const std::string& token, const colonies::Call& call) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return call.dropped() || open_.count(token) != 0; });
+    if (call.dropped()) throw std::runtime_error("dropped");
+    return open_[token];
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, std::optional<colonies::Outputs>> open_;
+};
+
+colonies::Outputs arguments_from(const colonies::Call& call, int first) {
+  colonies::Outputs outputs;
+  for (int index = first; index < call.size(); ++index) outputs.add(call.value(index));
+  return outputs;
+}
+
+class Worker {
+ public:
+  Worker(std::string id, std::shared_ptr<colonies::Connection> connection, const Json& given) : id_(std::move(id)) {
+    colonies::ExecutorOptions options;
+    options.name = given.at("name");
+    options.types = given.at("types").get<std::vector<std::string>>();
+    options.concurrency = given.at("concurrency");
+    for (const auto& [key, value] : given.value("labels", std::map<std::string, std::string>())) {
+      (*options.capabilities.mutable_labels())[key] = value;
+    }
+    options.on_state = [this](colonies::State state) {
+      static const char* const names[] = {"joining", "waiting_for_approval", "ready", "reconnecting", "draining"};
+      write({{"event", "state"}, {"executor", id_}, {"state", names[static_cast<int>(state)]}});
+    };
+    options.on_drop = [this](const colonies::Call& call, const std::string& reason) {
+      gates_.look_again();
+      Line event = event_of("dropped", call);
+      event["reason"] = reason;
+      write(event);
+    };
+    executor_ = std::make_unique<colonies::Executor>(std::move(connection), std::move(options));
+    offer_functions();
+  }
+
+  void start() {
+    thread_ = std::thread([this] {
+      Line event = {{"event", "stopped"}, {"executor", id_}};
+      try {
+        executor_->run();
+      } catch (const colonies::Error& error) {
+        event["error"] = described(error);
+      }
+      write(event);
+    });
+  }
+  void stop() { executor_->stop(); }
+  void wait() { thread_.join(); }
+
+  void release(const Json& given) {
+    std::optional<colonies::Outputs> outputs;
+    if (given.contains("outputs")) {
+      outputs.emplace();
+      for (const auto& text : given.at("outputs")) outputs->add(Json::parse(text.get<std::string>()));
+    }
+    gates_.open(given.at("token"), std::move(outputs));
+  }
+
+ private:
+  Line event_of(const std::string& name, const colonies::Call& call) const {
+    return {{"event", name}, {"executor", id_}, {"process_id", call.process_id()}, {"attempt", call.attempt()}};
+  }
+
+  void offer_functions() {
+    auto& executor = *executor_;
+    executor.function("echo", [](colonies::Call& call) {
+      auto outputs = arguments_from(call, 0);
+      Json named = Json::object();
+      for (const auto& [key, value] : call.assignment().spec().kwargs()) named[key] = colonies::decode(value);
+      if (!named.empty()) outputs.add(named);
+      return outputs;
+    });
+    executor.function("add", [](colonies::Call& call) -> colonies::Outputs {
+      bool whole = true;
+      std::int64_t sum = 0;
+      double total = 0;
+      for (int index = 0; index < call.size(); ++index) {
+        const Json number = call.arg(index);
+        if (number.is_number_integer()) {
+          if (__builtin_add_overflow(sum, call.arg<std::int64_t>(index), &sum)) throw colonies::Refused("the sum is too large");
+        }
+        whole = whole && number.is_number_integer();
+        total += call.arg<double>(index);
+      }
+      return whole ? Json(sum) : Json(total);
+    });
+    executor.function("fail", [](colonies::Call& call) -> colonies::Outputs {
+      throw std::runtime_error(call.arg<std::string>(0));
+    });
+    executor.function("fail_retryable", [](colonies::Call& call) -> colonies::Outputs {
+      throw colonies::Retryable(call.arg<std::string>(0));
+    });
+    executor.function("crash", [](colonies::Call& call) -> colonies::Outputs {
+      throw std::logic_error(call.arg<std::string>(0));
+    });
+    executor.function("nothing", [](colonies::Call&) { return colonies::Outputs(); });
+    executor.function("hold", [this](colonies::Call& call) {
+      const auto token = call.arg<std::string>(0);
+      Line event = event_of("started", call);
+      event["function"] = call.assignment().spec().func_name();
+      event["token"] = token;
+      event["args"] = Line::array();
+      for (int index = 0; index < call.size(); ++index) event["args"].push_back(call.value(index).data());
+      write(event);
+      const auto given = gates_.pass(token, call);
+      return given ? *given : arguments_from(call, 1);
+    });
+    executor.function("effect", [this](colonies::Call& call) {
+      Line event = event_of("effect", call);
+      event["text"] = call.arg<std::string>(0);
+      write(event);
+      return arguments_from(call, 1);
+    });
+  }
+
+  const std::string id_;
+  Gates gates_;
+  std::unique_ptr<colonies::Executor> executor_;
+  std::thread thread_;
+};
+
+// ---- streams
+
+// A server stream. All calls are made by gRPC's generic stub, and signed on their way by the SDK's channel.
+class Stream {
+ public:
+  Stream(std::string name, std::shared_ptr<colonies::Connection> connection, const Method& method, grpc::ByteBuffer request)
+      : name_(std::move(name)), thread_([this, connection = std::move(connection), method, request = std::move(request)] {
+          read(*connection, method, request);
+        }) {}
+  ~Stream() {
+    end();
+    thread_.join();
+  }
+  void end() { cancellation_.cancel(); }
+
+ private:
+  void read(colonies::Connection& connection, const Method& method, const grpc::ByteBuffer& request) {
+    const auto once = [&](grpc::ClientContext& context) {
+      grpc::CompletionQueue queue;
+      grpc::GenericStub stub(connection.channel());
+      // The metadata goes with the message, so that it can be signed.
+      context.set_initial_metadata_corked(true);
+      const auto call = stub.PrepareCall(&context, method.path, &queue);
+      const auto finished = [&queue] {
+        void* tag = nullptr;
+        bool good = false;
+        return queue.Next(&tag, &good) && good;
+      };
+      call->StartCall(nullptr);  // sends nothing by itself, so nothing is finished by it
+      call->WriteLast(request, grpc::WriteOptions(), nullptr);
+      bool good = finished();
+      grpc::ByteBuffer message;
+      while (good) {
+        call->Read(&message, nullptr);
+        good = finished();
+        if (good) {
+          write({{"event", "message"}, {"stream", name_}, {"message", json_of(method.descriptor->output_type(), message)}});
+        }
+      }
+      grpc::Status status;
+      call->Finish(&status, nullptr);
+      finished();
+      return status;
+    };
+    const grpc::Status status = connection.attempt(once, {std::nullopt, colonies::Milliseconds(0), &cancellation_});
+    Line event = {{"event", "end"}, {"stream", name_}};
+    const bool told = status.error_code() == grpc::StatusCode::CANCELLED && cancellation_.cancelled();
+    if (!status.ok() && !told) event["error"] = described(colonies::Error(status));
+    write(event);
+  }
+
+  const std::string name_;
+  colonies::Cancellation cancellation_;
+  std::thread thread_;
+};
+
+// ---- commands
+
+class Driver {
+ public:
+  void serve() {
+    std::vector<std::thread> calls;
+    for (std::string line; std::getline(std::cin, line);) {
+      const Json command = Json::parse(line);
+      // Calls overlap; all else is quick, and keeps its order.
+      if (command.at("do") == "call") {
+        calls.emplace_back([this, command, connection = connection_] { answer(command, connection); });
+      } else {
+        answer(command, connection_);
+      }
+    }
+    for (auto& [name, worker] : workers_) worker->stop();
+    for (auto& [name, worker] : workers_) worker->wait();
+    streams_.clear();
+    for (auto& call : calls) call.join();
+  }
+
+ private:
+  using ConnectionPtr = std::shared_ptr<colonies::Connection>;
+
+  void answer(const Json& command, const ConnectionPtr& connection) {
+    Line line = {{"id", command.at("id")}};
+    const auto fail = [&line](Line error) { line["error"] = std::move(error); };
+    try {
+      line["result"] = result_of(command.at("do"), command, connection);
+    } catch (const colonies::Error& error) {
+      fail(described(error));
+    } catch (const colonies::Refused& refused) {
+      fail(plain_error("REFUSED", refused.what()));
+    } catch (const UnknownCommand&) {
+      fail(plain_error("UNKNOWN_COMMAND", "this driver knows no such command"));
+    } catch (const std::exception& error) {
+      fail(plain_error("DRIVER", error.what()));
+    }
+    write(line);
+  }
+
+  struct UnknownCommand {};
+
+  Line result_of(const std::string& what, const Json& given, const ConnectionPtr& connection) {
+    if (what == "hello") return {{"language", LANGUAGE}, {"version", "C++17, g++ " __VERSION__}};
+    if (what == "encode" || what == "decode") return value(what, given);
+    if (what == "identity" || what == "sign_call" || what == "prove_join" || what == "prove_rotation") return signature(what, given);
+    if (what == "connect") return connect(given);
+    if (what == "call") return call(given, connection);
+    if (what == "stream") return stream(given, connection);
+    if (what == "end_stream") {
+      streams_.at(given.at("stream"))->end();
+    } else if (what == "start_executor") {
+      connected(connection);
+      auto& worker = workers_[given.at("executor")];
+      if (worker) throw colonies::Refused("there is such an executor already");
+      worker = std::make_unique<Worker>(given.at("executor"), connection, given);
+      worker->start();
+    } else if (what == "release") {
+      workers_.at(given.at("executor"))->release(given);
+    } else if (what == "stop_executor") {
+      workers_.at(given.at("executor"))->stop();
+    } else {
+      throw UnknownCommand();
+    }
+    return Line::object();
+  }
+
+  static std::string text(const Json& given, const char* name) { return given.at(name).get<std::string>(); }
+  static std::string unhexed(const Json& given, const char* name) { return colonies::from_hex(text(given, name)); }
+
+  static Line value(const std::string& what, const Json& given) {
+    if (what == "encode") {
+      colonies::Value json;
+      if (given.contains("json")) json.set_data(text(given, "json"));
+      const auto made = colonies::encode(given.contains("json") ? colonies::decode(json) : colonies::bytes(unhexed(given, "bytes")));
+      return {{"media_type", made.media_type()}, {"data", colonies::to_hex(made.data())}};
+    }
+    colonies::Value value;
+    value.set_media_type(text(given, "media_type"));
+    value.set_data(unhexed(given, "data"));
+    const bool json = value.media_type().empty() || value.media_type() == "application/json";
+    if (!json && value.media_type() != "application/octet-stream") {
+      return {{"media_type", value.media_type()}, {"bytes", colonies::to_hex(value.data())}};
+    }
+    const Json decoded = colonies::decode(value);
+    if (json) return {{"json", decoded.dump()}};
+    const auto& bytes = decoded.get_binary();
+    return {{"bytes", colonies::to_hex({reinterpret_cast<const char*>(bytes.data()), bytes.size()})}};
+  }
+
+  static Line signature(const std::string& what, const Json& given) {
+    const colonies::PrivateKey key(unhexed(given, "seed"));
+    if (what == "identity") return {{"public_key", colonies::to_hex(key.public_key())}, {"identity", key.identity()}};
+    const std::int64_t time_ms = given.at("time_ms");
+    if (what == "sign_call") {
+      std::string body;
+      const std::string part = unhexed(given, "body");
+      for (auto times = given.at("body_times").get<std::uint64_t>(); times > 0; --times) body += part;
+      const auto made = colonies::sign_call(key, text(given, "method"), text(given, "audience"), body, time_ms, text(given, "nonce"));
+      return {{"metadata", std::map<std::string, std::string>(made.metadata.begin(), made.metadata.end())}, {"digest", made.digest}};
+    }
+    const auto made = what == "prove_join"
+                          ? colonies::prove_join(key, text(given, "audience"), text(given, "colony"), text(given, "role"),
+                                                 text(given, "name"), time_ms)
+                          : colonies::prove_rotation(key, text(given, "audience"), text(given, "colony"), text(given, "old_key"),
+                                                     time_ms);
+    return {{"signature", colonies::to_hex(made)}};
+  }
+
+  Line connect(const Json& given) {
+    colonies::Settings settings;
+    const std::string address = text(given, "address");
+    const auto colon = address.rfind(':');
+    if (colon == std::string::npos) throw colonies::Refused("the address has no port");
+    settings.host = address.substr(0, colon);
+    settings.port = std::stoi(address.substr(colon + 1));
+    settings.cluster = text(given, "cluster");
+    settings.colony = text(given, "colony");
+    settings.ca_file = given.value("ca_file", "");
+    connection_ = std::make_shared<colonies::Connection>(settings, colonies::PrivateKey(unhexed(given, "seed")));
+    return Line::object();
+  }
+
+  static void connected(const ConnectionPtr& connection) {
+    if (!connection) throw colonies::Refused("connect first");
+  }
+
+  static Line call(const Json& given, const ConnectionPtr& connection) {
+    connected(connection);
+    const Method method(text(given, "method"));
+    const auto request = request_of(method, given.at("request"));
+    grpc::GenericStub stub(connection->channel());
+    grpc::ByteBuffer response;
+    const auto once = [&](grpc::ClientContext& context) {
+      std::promise<grpc::Status> status;
+      stub.UnaryCall(&context, method.path, {}, &request, &response, [&status](grpc::Status made) { status.set_value(made); });
+      return status.get_future().get();
+    };
+    colonies::CallOptions options;
+    if (given.contains("timeout_ms")) options.timeout = options.retry_for = colonies::Milliseconds(given.at("timeout_ms"));
+    connection->repeat(once, options);
+    return {{"response", json_of(method.descriptor->output_type(), response)}};
+  }
+
+  Line stream(const Json& given, const ConnectionPtr& connection) {
+    connected(connection);
+    const Method method(text(given, "method"));
+    auto request = request_of(method, given.at("request"));
+    auto& stream = streams_[text(given, "stream")];
+    stream.reset();  // an earlier one of this name
+    stream = std::make_unique<Stream>(text(given, "stream"), connection, method, std::move(request));
+    return Line::object();
+  }
+
+  ConnectionPtr connection_;
+  std::map<std::string, std::unique_ptr<Stream>> streams_;
+  std::map<std::string, std::unique_ptr<Worker>> workers_;
+};
+
+}  // namespace
+
+int main() {
+  // Generated messages are known to the pool once something of their files is used.
+  colonies::auth::v1::GetColonyRequest::descriptor();
+  colonies::cron::v1::AddCronRequest::descriptor();
+  colonies::cron::v1::FlushGeneratorRequest::descriptor();
+  colonies::registry::v1::GetExecutorRequest::descriptor();
+  colonies::scheduler::v1::GetProcessRequest::descriptor();
+  Driver().serve();
+  return 0;
+}

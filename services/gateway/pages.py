@@ -1,10 +1,11 @@
 """What browsers load: pages, the modules of the web SDK, and the description of the interface. All of it is read at the start.
 
 A file below `pages/` is served under its own name, `NAME.html` as /NAME, and `index.html` as /. The web SDK's bundle is below
-/sdk/web/.
+/sdk/web/. /config.json has what a page must know to sign: for which cluster.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,18 +55,23 @@ class Page:
     @classmethod
     def of(cls, path: Path) -> "Page":
         """Reads it."""
-        body = path.read_bytes()
-        kind = _KINDS.get(path.suffix, "text/plain; charset=utf-8")
+        return cls.made_of(path.read_bytes(), _KINDS.get(path.suffix, "text/plain; charset=utf-8"))
+
+    @classmethod
+    def made_of(cls, body: bytes, kind: str) -> "Page":
+        """One that is in no file."""
         return cls(body, kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
-def load() -> dict[str, Page]:
-    """Every page by its path."""
+def load(cluster: str = "") -> dict[str, Page]:
+    """Every page by its path. `cluster` is told to pages, if it is known."""
     pages = {f"/{name}": page for name, page in _files(_HERE / "pages")}
     pages = {_address(name): page for name, page in pages.items()}
     bundle = next((folder for folder in BUNDLES if folder.is_dir()), None)
     if bundle is not None:
         pages.update((f"/sdk/web/{name}", page) for name, page in _files(bundle))
+    if cluster:
+        pages["/config.json"] = Page.made_of(json.dumps({"cluster": cluster}).encode(), _KINDS[".json"])
     return pages
 
 

@@ -133,7 +133,9 @@ def _another(pairs: list[list[Any]], _index: int, program: Program) -> None:
 
 
 def _many(pairs: list[list[Any]], index: int, program: Program) -> None:
-    pairs[index][1] = [pairs[index][1]] * (101, 1_001, 10_001)[program.byte() % 3]
+    # What is long already is not made a gigabyte of.
+    most = LONG // (len(written(pairs[index][1])) + 1)
+    pairs[index][1] = [pairs[index][1]] * min(most, (101, 1_001, 10_001)[program.byte() % 3])
 
 
 def _long(pairs: list[list[Any]], index: int, program: Program) -> None:

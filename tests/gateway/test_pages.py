@@ -76,3 +76,10 @@ async def test_there_is_nothing_else(here: Stage) -> None:
     assert (await ask(here.port, request("POST", "/nothing", body=b""))).status == 404
     health = await ask(here.port, request("GET", "/healthz"))
     assert (health.status, health.body) == (200, b"ok")
+
+
+async def test_pages_are_told_the_cluster(here: Stage) -> None:
+    gateway = await here.open(cluster="c-1")
+    reply = await ask(gateway.port, request("GET", "/config.json"))
+    assert (reply.status, reply.headers["content-type"], reply.body) == (200, "application/json", b'{"cluster": "c-1"}')
+    assert (await ask(here.port, request("GET", "/no-config.json"))).status == 404

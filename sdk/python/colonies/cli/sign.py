@@ -19,7 +19,7 @@ from colonies.cli.options import options_of, single
 from colonies.cli.output import print_json
 from colonies.json_calls import SUFFIX
 from colonies.profile import Profile, cluster_for
-from colonies.signing import Signer, call_digest, call_text, now_ms
+from colonies.signing import NONCE_HEADER, SIGNATURE_HEADER, Signer, call_digest, call_text, now_ms
 from colonies.tls import Tls
 
 app = single("sign")
@@ -82,17 +82,16 @@ def sign(
     key = key_for(profile, Role.COLONY_OWNER if owner else Role.SERVER_OWNER if server_owner else Role.MEMBER)
     signed_ms = now_ms() if time_ms is None else time_ms
     path = f"/{full}{SUFFIX}"
-    public_key, stamp, nonce, signature = Signer(key, cluster, lambda: signed_ms, nonce_prefix).headers(path, data)
-    headers = dict((public_key, stamp, nonce, signature))
+    headers = dict(Signer(key, cluster, lambda: signed_ms, nonce_prefix).headers(path, data))
     tls = profile.transport()
     url = f"{'https' if tls else 'http'}://{_authority(profile)}/api/{full}"
     if options.as_json:
-        text = call_text(method=path, audience=cluster, time_ms=signed_ms, nonce=nonce[1], body=data)
-        digest = call_digest(text, key.public_key, bytes.fromhex(signature[1]))
+        text = call_text(method=path, audience=cluster, time_ms=signed_ms, nonce=headers[NONCE_HEADER], body=data)
+        digest = call_digest(text, key.public_key, bytes.fromhex(headers[SIGNATURE_HEADER]))
         print_json({"url": url, "method": path, "headers": headers, "digest": digest})
         return
-    settings = [("url", url), ("request", "POST"), ("header", "content-type: application/json")]
-    settings += [("header", f"{name}: {value}") for name, value in headers.items()]
+    entries = {"content-type": "application/json", **headers}
+    settings = [("url", url), ("request", "POST"), *(("header", f"{name}: {value}") for name, value in entries.items())]
     settings += _tls_settings(tls)
     if not body:
         settings.append(("data-binary", NOTHING.decode()))

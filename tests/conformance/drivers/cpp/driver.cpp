@@ -6,6 +6,7 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <future>
 #include <iostream>
@@ -89,35 +90,56 @@ Line json_of(const google::protobuf::Descriptor* type, grpc::ByteBuffer& bytes) 
 
 // ---- the executor's functions
 
-// What functions that hold wait for.
+// What functions that hold wait for. A token is the last one's that took it: an earlier attempt may still be on its way out.
 class Gates {
  public:
-  void open(const std::string& token, std::optional<colonies::Outputs> outputs) {
+  // Gives false if nobody holds the token.
+  bool open(const std::string& token, const std::optional<colonies::Outputs>& outputs) {
     const std::lock_guard lock(mutex_);
-    open_[token] = std::move(outputs);
+    const auto held = held_.find(token);
+    if (held == held_.end() || held->second->open) return false;
+    *held->second = {true, outputs};
     changed_.notify_all();
+    return true;
   }
   void look_again() {
     const std::lock_guard lock(mutex_);
     changed_.notify_all();
   }
-  // Gives what is returned in place of the function's own outputs, if there is something.
-  std::optional<colonies::Outputs> pass(const std::string& token, const colonies::Call& call) {
+  // Tells that it has begun, and waits; gives what is returned in place of the function's own outputs, if there is something.
+  std::optional<colonies::Outputs> pass(const std::string& token, const colonies::Call& call, const Line& started) {
+    Gate gate;
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return call.dropped() || open_.count(token) != 0; });
-    if (call.dropped()) throw std::runtime_error("dropped");
-    return open_[token];
+    held_[token] = &gate;
+    write(started);
+    changed_.wait(lock, [&] { return call.dropped() || gate.open; });
+    if (held_[token] == &gate) held_.erase(token);
+    if (!gate.open) throw std::runtime_error("dropped");
+    return gate.outputs;
   }
 
  private:
+  struct Gate {
+    bool open = false;
+    std::optional<colonies::Outputs> outputs;
+  };
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::string, std::optional<colonies::Outputs>> open_;
+  std::map<std::string, Gate*> held_;
 };
 
+bool is_json(const colonies::Value& value) { return value.media_type().empty() || value.media_type() == "application/json"; }
+
+// JSON as this language has it; all else as it came.
 colonies::Outputs arguments_from(const colonies::Call& call, int first) {
   colonies::Outputs outputs;
-  for (int index = first; index < call.size(); ++index) outputs.add(call.value(index));
+  for (int index = first; index < call.size(); ++index) {
+    if (is_json(call.value(index))) {
+      outputs.add(call.arg(index));
+    } else {
+      outputs.add(call.value(index));
+    }
+  }
   return outputs;
 }
 
@@ -153,9 +175,11 @@ class Worker {
       } catch (const colonies::Error& error) {
         event["error"] = described(error);
       }
+      ended_ = true;
       write(event);
     });
   }
+  bool ended() const { return ended_; }
   void stop() { executor_->stop(); }
   void wait() { thread_.join(); }
 
@@ -165,7 +189,7 @@ class Worker {
       outputs.emplace();
       for (const auto& text : given.at("outputs")) outputs->add(Json::parse(text.get<std::string>()));
     }
-    gates_.open(given.at("token"), std::move(outputs));
+    if (!gates_.open(given.at("token"), outputs)) throw colonies::Refused("nobody holds this token");
   }
 
  private:
@@ -213,8 +237,7 @@ class Worker {
       event["token"] = token;
       event["args"] = Line::array();
       for (int index = 0; index < call.size(); ++index) event["args"].push_back(call.value(index).data());
-      write(event);
-      const auto given = gates_.pass(token, call);
+      const auto given = gates_.pass(token, call, event);
       return given ? *given : arguments_from(call, 1);
     });
     executor.function("effect", [this](colonies::Call& call) {
@@ -228,6 +251,7 @@ class Worker {
   const std::string id_;
   Gates gates_;
   std::unique_ptr<colonies::Executor> executor_;
+  std::atomic<bool> ended_{false};
   std::thread thread_;
 };
 
@@ -304,6 +328,7 @@ class Driver {
     }
     for (auto& [name, worker] : workers_) worker->stop();
     for (auto& [name, worker] : workers_) worker->wait();
+    for (auto& worker : ended_) worker->wait();
     streams_.clear();
     for (auto& call : calls) call.join();
   }
@@ -342,7 +367,8 @@ class Driver {
     } else if (what == "start_executor") {
       connected(connection);
       auto& worker = workers_[given.at("executor")];
-      if (worker) throw colonies::Refused("there is such an executor already");
+      if (worker && !worker->ended()) throw colonies::Refused("such an executor is running");
+      if (worker) ended_.push_back(std::move(worker));
       worker = std::make_unique<Worker>(given.at("executor"), connection, given);
       worker->start();
     } else if (what == "release") {
@@ -368,7 +394,7 @@ class Driver {
     colonies::Value value;
     value.set_media_type(text(given, "media_type"));
     value.set_data(unhexed(given, "data"));
-    const bool json = value.media_type().empty() || value.media_type() == "application/json";
+    const bool json = is_json(value);
     if (!json && value.media_type() != "application/octet-stream") {
       return {{"media_type", value.media_type()}, {"bytes", colonies::to_hex(value.data())}};
     }
@@ -445,6 +471,8 @@ class Driver {
   ConnectionPtr connection_;
   std::map<std::string, std::unique_ptr<Stream>> streams_;
   std::map<std::string, std::unique_ptr<Worker>> workers_;
+  // Earlier ones, whose names others have now.
+  std::vector<std::unique_ptr<Worker>> ended_;
 };
 
 }  // namespace

@@ -95,16 +95,6 @@ async def _until_one(play: Play, wanted: dict[str, Any], process_id: str) -> Non
         match(wanted["outcomes"], await _outcomes(play, process_id), play.scope, "outcomes")
 
 
-async def _attempt_over(play: Play, step: Step) -> None:
-    """Waits until an attempt has ended, however that was."""
-    wanted = fill(step["attempt_over"], play.scope)
-    while True:
-        attempts = (await _history(play, wanted["process"])).attempts
-        if any(one.number == wanted["attempt"] and one.outcome for one in attempts):
-            return
-        await asyncio.sleep(LOOK_SECONDS)
-
-
 async def _referee(play: Play, step: Step) -> None:
     given = fill(step["referee"], play.scope)
     service, _, name = given["method"].rpartition("/")
@@ -171,7 +161,6 @@ STEPS: Mapping[str, Callable[[Play, Step], Awaitable[None]]] = {
     "submit": _submit,
     "workflow": _workflow,
     "until": _until,
-    "attempt_over": _attempt_over,
     "referee": _referee,
     "rival": _rival,
     "decide": _decide,

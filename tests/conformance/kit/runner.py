@@ -17,7 +17,7 @@ from tests.conformance.kit.steps import play_step
 # A case that takes longer than this has had a kill.
 LONG_SECONDS = 1.0
 # When one that does not say where its middle is has it.
-MIDDLE_SECONDS = 0.4
+MIDDLE_SECONDS = 0.7
 CASE_SECONDS = 240.0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.problems import no_such_path
+from services.gateway.problems import no_such_path, wrong_verb
 
 HEADERS = {
     "content-security-policy": (
@@ -26,6 +26,8 @@ HEADERS = {
     # Asked about each time, and not sent again while it is the same.
     "cache-control": "no-cache",
 }
+# All that are answered; of those that change things none does.
+VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -92,9 +94,11 @@ class Pages:
     async def serve(self, request: Request) -> Response:
         """One of them."""
         page = self._pages.get(request.url.path)
-        if page is None:
-            problem = no_such_path()
-            return Response(problem.body(), problem.status, {**HEADERS, "cache-control": "no-store"}, "application/json")
+        if page is None or request.method not in {"GET", "HEAD"}:
+            problem = no_such_path() if page is None else wrong_verb("GET")
+            return Response(
+                problem.body(), problem.status, {**HEADERS, **problem.headers, "cache-control": "no-store"}, "application/json"
+            )
         headers = {**HEADERS, "etag": page.etag}
         known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
         if page.etag in known or "*" in known:

@@ -71,7 +71,9 @@ async def test_there_is_nothing_else(here: Stage) -> None:
     ):
         reply = await ask(here.port, request("GET", path))
         assert reply.status in {404, 400}, (path, reply)
-    assert (await ask(here.port, request("POST", "/", body=b""))).status == 405
+    posted = await ask(here.port, request("POST", "/", body=b""))
+    assert (posted.status, posted.headers["allow"]) == (405, "GET")
+    assert (await ask(here.port, request("POST", "/nothing", body=b""))).status == 404
     health = await ask(here.port, request("GET", "/healthz"))
     assert (health.status, health.body) == (200, b"ok")
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.browser.stage import Stage, in_state, ready, sees, start, with_sdk
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def runs(stage: Stage, kind: str) -> None:

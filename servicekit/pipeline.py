@@ -11,6 +11,9 @@
                     request parsed whole
                       servicer
 
+A call in JSON goes through the same (servicekit.json_calls): its path, with the suffix, is what was signed, and what the log
+and the metrics name; the policy and all limits but that of the size are those of the method without it.
+
 Who may not call claims nothing, so that strangers use up neither a colony's rate nor Redis.
 
 A stream is opened by one signed request; it is cut when its caller's membership changes so that the policy would not let it

@@ -1,6 +1,7 @@
-"""Generates the Python stubs of every proto into the SDK: `python tools/gen.py [--check]`.
+"""Generates what is made from the protos: `python tools/gen.py [--check]`.
 
-With --check nothing is written: the exit code says whether the committed stubs are what the protos give.
+That is the Python stubs in the SDK, and the description of the interface among the gateway's pages. With --check nothing is
+written: the exit code says whether what is committed is what the protos give.
 """
 
 import filecmp
@@ -14,6 +15,11 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
+# Run as a file, this finds the package that it is in all the same.
+sys.path.insert(0, str(ROOT))
+
+from tools import reference  # noqa: E402
+
 PROTOS = ROOT / "protos"
 TARGET = ROOT / "sdk" / "python"
 WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
@@ -85,16 +91,25 @@ def main() -> None:
                 or not (TARGET / name).exists()
                 or not filecmp.cmp(fresh / name, TARGET / name, shallow=False)
             )
+            described = reference.files(ROOT)
+            stale += [str(path) for path, text in described.items() if not _holds(ROOT / path, text)]
             if stale:
-                sys.exit("stubs differ from the protos, run `make gen`:\n  " + "\n  ".join(stale))
-            print(f"{len(names)} generated files match the protos")
+                sys.exit("these differ from the protos, run `make gen`:\n  " + "\n  ".join(stale))
+            print(f"{len(names) + len(described)} generated files match the protos")
             return
         for name in generated(TARGET) - names:
             (TARGET / name).unlink()
         for name in names:
             (TARGET / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(fresh / name, TARGET / name)
-        print(f"{len(names)} files generated")
+        described = reference.files(ROOT)
+        for path, text in described.items():
+            (ROOT / path).write_text(text, encoding="utf-8")
+        print(f"{len(names) + len(described)} files generated")
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 if __name__ == "__main__":

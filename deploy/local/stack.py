@@ -96,7 +96,8 @@ class Stack:
                 way = _dialable(front_door.address)
                 tls = _tls_environment(certificates.tls(process)) if certificates else {}
                 if process == GATEWAY:
-                    return {**_inherited_environment(), "COLONIES_FRONT_DOOR_ADDRESS": way, **tls}
+                    told = {"COLONIES_FRONT_DOOR_ADDRESS": way, "COLONIES_CLUSTER": self._state.cluster_id}
+                    return {**_inherited_environment(), **told, **tls}
                 return {
                     **_inherited_environment(),
                     "COLONIES_CLUSTER": self._state.cluster_id,

@@ -87,7 +87,7 @@ func bounded(text string) string {
 func (h *hand) finish(one *held) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	first := !one.finished && h.held[one.ProcessId] == one
+	first := !one.finished && h.held[one.ProcessId] == one && one.wanted.Err() == nil
 	one.finished = one.finished || first
 	return first
 }

@@ -100,9 +100,8 @@ func (h *hand) take(assignment *schedulerv1.Assignment) {
 	h.mu.Lock()
 	h.held[assignment.ProcessId] = one
 	h.setLease(assignment.LeaseMs)
-	if assignment.ExecDeadline != nil {
+	if limit := time.Duration(assignment.Spec.MaxExecTimeMs) * time.Millisecond; limit > 0 {
 		// Counted from here, for the clocks of the two machines may differ by more than the limit is long.
-		limit := time.Duration(assignment.Spec.MaxExecTimeMs) * time.Millisecond
 		one.timer = time.AfterFunc(limit, func() { h.drop(one, superseded) })
 	}
 	h.mu.Unlock()

@@ -7,13 +7,14 @@ set -euo pipefail
 
 readonly HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly PROTOS="$(cd "$HERE/../../protos" && pwd)"
+readonly TESTS="$HERE/../../tests/conformance"
 readonly DEBIAN=/usr/share/gocode
 readonly BUILD="$HERE/build"
 readonly PACKAGES=(colonies colonies/examples/client colonies/examples/executor)
 
 missing() {
   echo "sdk/go: $1 is missing. On Debian: apt-get install golang golang-google-grpc-dev golang-google-protobuf-dev" \
-    "golang-golang-x-crypto-dev protobuf-compiler protoc-gen-go protoc-gen-go-grpc. Elsewhere: Go 1.21, protoc, and" \
+    "golang-golang-x-crypto-dev golang-github-burntsushi-toml-dev protobuf-compiler protoc-gen-go protoc-gen-go-grpc. Elsewhere: Go 1.21, protoc, and" \
     "go install google.golang.org/protobuf/cmd/protoc-gen-go@latest google.golang.org/grpc/cmd/protoc-gen-go-grpc@latest" >&2
   exit 1
 }
@@ -24,7 +25,9 @@ for program in go protoc protoc-gen-go protoc-gen-go-grpc; do
 done
 
 if [[ "${GO111MODULE:-}" != on && -d $DEBIAN/src/google.golang.org/grpc ]]; then
-  [[ -d $DEBIAN/src/golang.org/x/crypto/sha3 ]] || missing golang.org/x/crypto
+  for package in google.golang.org/protobuf golang.org/x/crypto/sha3 github.com/BurntSushi/toml; do
+    [[ -d $DEBIAN/src/$package ]] || missing "$package"
+  done
   mkdir -p "$BUILD/gopath/src"
   # Without modules a package is found by where it is.
   ln -sfn "$HERE" "$BUILD/gopath/src/colonies"
@@ -46,7 +49,6 @@ stubs() {
   done < <(cd "$PROTOS" && find colonies -name '*.proto' | sort)
   if [[ -e $stamp && -z "$(find "$PROTOS/colonies" "$HERE/make.sh" -newer "$stamp" -print -quit)" ]]; then return; fi
   rm -rf "$BUILD"/*v1
-  mkdir -p "$BUILD"
   protoc -I "$PROTOS" \
     --go_out="$BUILD" --go_opt="$(IFS=, && echo "module=colonies/build,${options[*]}")" \
     --go-grpc_out="$BUILD" --go-grpc_opt="$(IFS=, && echo "module=colonies/build,${options[*]}")" \
@@ -54,6 +56,10 @@ stubs() {
   touch "$stamp"
 }
 
+mkdir -p "$BUILD"
+# One at a time: tests may build from several processes.
+exec 9>"$BUILD/.lock"
+if command -v flock >/dev/null; then flock 9; fi
 stubs
 if [[ -n "${NEED_TIDY:-}" ]]; then go mod tidy; fi
 case "${1:-build}" in
@@ -61,9 +67,11 @@ case "${1:-build}" in
     go build -trimpath -o "$BUILD/bin/" "${PACKAGES[@]:1}"
     ;;
   test)
-    unformatted="$(gofmt -l ./*.go examples)"
+    unformatted="$(gofmt -l ./*.go examples "$TESTS/drivers/go" "$TESTS/signatures")"
     [[ -z $unformatted ]] || { echo "gofmt: $unformatted" >&2; exit 1; }
     go vet "${PACKAGES[@]}"
+    go vet "$TESTS"/drivers/go/*.go
+    go vet "$TESTS/signatures/runner.go"
     go test "${@:2}" colonies
     ;;
   go)

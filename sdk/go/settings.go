@@ -6,10 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 
+	"github.com/BurntSushi/toml"
 	"google.golang.org/grpc/credentials"
 )
 
@@ -21,6 +24,8 @@ type Settings struct {
 	Cluster string
 	// The colony that this is about.
 	Colony string
+	// The file of the caller's key, for LoadKey.
+	KeyFile string
 	// "on", "off", or empty: on if there is a file for it, else plaintext, which is refused to another machine.
 	TLS string
 	// Certificates to trust (PEM); without it those that this machine trusts.
@@ -30,21 +35,45 @@ type Settings struct {
 	CertKeyFile string
 }
 
+// profile is an entry of the file that `colonies up` and `colonies profile` write.
+type profile struct {
+	Host        string `toml:"host"`
+	Port        int    `toml:"port"`
+	Cluster     string `toml:"cluster"`
+	Colony      string `toml:"colony"`
+	KeyFile     string `toml:"key_file"`
+	TLS         *bool  `toml:"tls"`
+	CAFile      string `toml:"ca_file"`
+	CertFile    string `toml:"cert_file"`
+	CertKeyFile string `toml:"cert_key_file"`
+}
+
 // SettingsFromEnv reads COLONIES_HOST (default localhost), COLONIES_PORT (default 50080), COLONIES_CLUSTER, COLONIES_COLONY,
-// COLONIES_TLS ("on" or "off"), COLONIES_CA_FILE, COLONIES_CERT_FILE and COLONIES_CERT_KEY_FILE.
+// COLONIES_KEY_FILE, COLONIES_TLS ("on" or "off"), COLONIES_CA_FILE, COLONIES_CERT_FILE and COLONIES_CERT_KEY_FILE. What is not
+// set is as the profile says that COLONIES_PROFILE names, or the default one, in COLONIES_CONFIG or
+// ~/.config/colonies/profiles.toml.
 func SettingsFromEnv() (Settings, error) {
-	host, port := envOr("COLONIES_HOST", "localhost"), envOr("COLONIES_PORT", "50080")
+	saved, err := savedProfile()
+	if err != nil {
+		return Settings{}, err
+	}
+	port := envOr("COLONIES_PORT", strconv.Itoa(saved.Port))
 	if number, err := strconv.Atoi(port); err != nil || number < 1 || number > 65535 {
 		return Settings{}, fmt.Errorf("COLONIES_PORT is %q: a port is a number from 1 to 65535", port)
 	}
 	settings := Settings{
-		Address:     net.JoinHostPort(host, port),
-		Cluster:     os.Getenv("COLONIES_CLUSTER"),
-		Colony:      os.Getenv("COLONIES_COLONY"),
+		Address:     net.JoinHostPort(envOr("COLONIES_HOST", saved.Host), port),
+		Cluster:     envOr("COLONIES_CLUSTER", saved.Cluster),
+		Colony:      envOr("COLONIES_COLONY", saved.Colony),
+		KeyFile:     envOr("COLONIES_KEY_FILE", saved.KeyFile),
 		TLS:         os.Getenv("COLONIES_TLS"),
-		CAFile:      os.Getenv("COLONIES_CA_FILE"),
-		CertFile:    os.Getenv("COLONIES_CERT_FILE"),
-		CertKeyFile: os.Getenv("COLONIES_CERT_KEY_FILE"),
+		CAFile:      envOr("COLONIES_CA_FILE", saved.CAFile),
+		CertFile:    envOr("COLONIES_CERT_FILE", saved.CertFile),
+		CertKeyFile: envOr("COLONIES_CERT_KEY_FILE", saved.CertKeyFile),
+	}
+	overridden := os.Getenv("COLONIES_CA_FILE") != "" || os.Getenv("COLONIES_CERT_FILE") != ""
+	if settings.TLS == "" && saved.TLS != nil && !overridden {
+		settings.TLS = map[bool]string{true: "on", false: "off"}[*saved.TLS]
 	}
 	if settings.Colony == "" {
 		return Settings{}, errors.New("no colony to work in: set COLONIES_COLONY")
@@ -52,15 +81,64 @@ func SettingsFromEnv() (Settings, error) {
 	return settings, settings.check()
 }
 
-// KeyFromEnv is the key that COLONIES_KEY holds, or the one in the file that COLONIES_KEY_FILE names.
-func KeyFromEnv() (PrivateKey, error) {
+// savedProfile is what the profile file says; without one, the defaults.
+func savedProfile() (profile, error) {
+	saved := profile{Host: "localhost", Port: 50080}
+	var file struct {
+		Default  string                    `toml:"default"`
+		Profiles map[string]toml.Primitive `toml:"profiles"`
+	}
+	path, err := configFile()
+	if err != nil {
+		return saved, err
+	}
+	read, err := toml.DecodeFile(path, &file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return saved, fmt.Errorf("cannot read the profile file %s: %w", path, err)
+	}
+	name := envOr("COLONIES_PROFILE", file.Default)
+	entry, known := file.Profiles[name]
+	if name == "" || (!known && os.Getenv("COLONIES_PROFILE") == "") {
+		return saved, nil
+	}
+	if !known {
+		return saved, fmt.Errorf("there is no profile %q in %s", name, path)
+	}
+	if err := read.PrimitiveDecode(entry, &saved); err != nil {
+		return saved, fmt.Errorf("cannot read the profile %q in %s: %w", name, path, err)
+	}
+	return saved, nil
+}
+
+func configFile() (string, error) {
+	if path := os.Getenv("COLONIES_CONFIG"); path != "" {
+		return path, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(envOr("XDG_CONFIG_HOME", filepath.Join(home, ".config")), "colonies", "profiles.toml"), nil
+}
+
+// LoadKey is the key that COLONIES_KEY holds, or else the one in KeyFile.
+func (s Settings) LoadKey() (PrivateKey, error) {
 	if text := os.Getenv("COLONIES_KEY"); text != "" {
 		return KeyFromHex(text)
 	}
-	if path := os.Getenv("COLONIES_KEY_FILE"); path != "" {
-		return LoadKey(path)
+	if s.KeyFile == "" {
+		return PrivateKey{}, errors.New("no key to sign with: set COLONIES_KEY_FILE to a file with 64 hex digits, mode 0600")
 	}
-	return PrivateKey{}, errors.New("no key to sign with: set COLONIES_KEY_FILE to a file with 64 hex digits, mode 0600")
+	return LoadKey(s.KeyFile)
+}
+
+// ExecutorKey is the key of an executor of this name: a file of its own next to the profiles, made at the first start.
+func (s Settings) ExecutorKey(name string) (PrivateKey, error) {
+	config, err := configFile()
+	if err != nil {
+		return PrivateKey{}, err
+	}
+	return LoadOrCreateKey(filepath.Join(filepath.Dir(config), "executors", s.Colony, name+".key"))
 }
 
 func envOr(name, otherwise string) string {

@@ -93,6 +93,7 @@ func environment(t *testing.T, variables ...string) {
 			t.Setenv(name, "")
 		}
 	}
+	t.Setenv("COLONIES_CONFIG", filepath.Join(t.TempDir(), "profiles.toml"))
 	for _, entry := range variables {
 		parts := strings.SplitN(entry, "=", 2)
 		t.Setenv("COLONIES_"+parts[0], parts[1])
@@ -113,6 +114,55 @@ func TestSettingsComeFromTheEnvironment(t *testing.T) {
 	environment(t, "HOST=far.example", "CLUSTER=c", "COLONY=dev", "TLS=off", "CA_FILE=x")
 	if settings, err = SettingsFromEnv(); err != nil || settings.usesTLS() {
 		t.Errorf("%v, %v", settings, err)
+	}
+}
+
+const profiles = `default = "local"
+
+[profiles."local"]
+host = "127.0.0.1"
+port = 50090
+cluster = "local-1"
+colony = "dev"
+key_file = "/keys/user.key"
+owner_key_file = "/keys/owner.key"
+tls = true
+ca_file = "/ca.crt"
+
+[profiles."far"]
+host = "far.example"
+cluster = "far-1"
+colony = "one"
+`
+
+func TestSettingsComeFromAProfile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "profiles.toml")
+	if err := os.WriteFile(file, []byte(profiles), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range []struct {
+		variables []string
+		settings  Settings
+	}{
+		{nil, Settings{"127.0.0.1:50090", "local-1", "dev", "/keys/user.key", "on", "/ca.crt", "", ""}},
+		{[]string{"PORT=2", "COLONY=other", "TLS=off"}, Settings{"127.0.0.1:2", "local-1", "other", "/keys/user.key", "off", "/ca.crt", "", ""}},
+		{[]string{"PROFILE=far", "TLS=on"}, Settings{"far.example:50080", "far-1", "one", "", "on", "", "", ""}},
+		{[]string{"PROFILE=far", "CA_FILE=x"}, Settings{"far.example:50080", "far-1", "one", "", "", "x", "", ""}},
+	} {
+		environment(t, append(one.variables, "CONFIG="+file)...)
+		if settings, err := SettingsFromEnv(); err != nil || settings != one.settings {
+			t.Errorf("%v: %+v, %v", one.variables, settings, err)
+		}
+	}
+	environment(t, "CONFIG="+file, "PROFILE=nobody")
+	if _, err := SettingsFromEnv(); err == nil || !strings.Contains(err.Error(), `no profile "nobody"`) {
+		t.Errorf("%v", err)
+	}
+	if err := os.WriteFile(file, []byte("default = 1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := SettingsFromEnv(); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("%v", err)
 	}
 }
 

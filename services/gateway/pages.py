@@ -1,10 +1,11 @@
 """What browsers load: pages, the modules of the web SDK, and the description of the interface. All of it is read at the start.
 
 A file below `pages/` is served under its own name, `NAME.html` as /NAME, and `index.html` as /. The web SDK's bundle is below
-/sdk/web/.
+/sdk/web/. /config.json has what a page must know to sign: for which cluster.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.problems import no_such_path
+from services.gateway.problems import no_such_path, wrong_verb
 
 HEADERS = {
     "content-security-policy": (
@@ -25,6 +26,8 @@ HEADERS = {
     # Asked about each time, and not sent again while it is the same.
     "cache-control": "no-cache",
 }
+# All that are answered; of those that change things none does.
+VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -52,18 +55,23 @@ class Page:
     @classmethod
     def of(cls, path: Path) -> "Page":
         """Reads it."""
-        body = path.read_bytes()
-        kind = _KINDS.get(path.suffix, "text/plain; charset=utf-8")
+        return cls.made_of(path.read_bytes(), _KINDS.get(path.suffix, "text/plain; charset=utf-8"))
+
+    @classmethod
+    def made_of(cls, body: bytes, kind: str) -> "Page":
+        """One that is in no file."""
         return cls(body, kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
-def load() -> dict[str, Page]:
-    """Every page by its path."""
+def load(cluster: str = "") -> dict[str, Page]:
+    """Every page by its path. `cluster` is told to pages, if it is known."""
     pages = {f"/{name}": page for name, page in _files(_HERE / "pages")}
     pages = {_address(name): page for name, page in pages.items()}
     bundle = next((folder for folder in BUNDLES if folder.is_dir()), None)
     if bundle is not None:
         pages.update((f"/sdk/web/{name}", page) for name, page in _files(bundle))
+    if cluster:
+        pages["/config.json"] = Page.made_of(json.dumps({"cluster": cluster}).encode(), _KINDS[".json"])
     return pages
 
 
@@ -86,9 +94,11 @@ class Pages:
     async def serve(self, request: Request) -> Response:
         """One of them."""
         page = self._pages.get(request.url.path)
-        if page is None:
-            problem = no_such_path()
-            return Response(problem.body(), problem.status, {**HEADERS, "cache-control": "no-store"}, "application/json")
+        if page is None or request.method not in {"GET", "HEAD"}:
+            problem = no_such_path() if page is None else wrong_verb("GET")
+            return Response(
+                problem.body(), problem.status, {**HEADERS, **problem.headers, "cache-control": "no-store"}, "application/json"
+            )
         headers = {**HEADERS, "etag": page.etag}
         known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
         if page.etag in known or "*" in known:

@@ -143,7 +143,7 @@ class Gateway:
             routes=[
                 Route("/healthz", self._health),
                 Mount("/api", app=Calls(self._settings, upstream, self._ending)),
-                Route("/{path:path}", pages.Pages(pages.load()).serve, methods=["GET"]),
+                Route("/{path:path}", pages.Pages(pages.load(self._settings.cluster)).serve, methods=pages.VERBS),
             ]
         )
 

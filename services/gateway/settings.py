@@ -13,6 +13,8 @@ class Settings(ProcessSettings):
 
     # host:port of the front door, behind which the services are.
     front_door_address: str
+    # The cluster's id, for pages that sign: it is no secret. Without it their users must give it.
+    cluster: str = Field(default="", max_length=128, pattern=r"^[A-Za-z0-9._-]*$")
     # A request's body: its bytes at most, and the seconds in which it must have come.
     max_body_bytes: int = Field(default=4 * MIB + 64 * KIB, ge=KIB, le=64 * MIB)
     body_seconds: float = Field(default=30.0, gt=0, le=3600)

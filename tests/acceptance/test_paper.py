@@ -1,6 +1,7 @@
 """The paper: its demo, its snippet, its tables."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,23 @@ async def test_the_snippet_gives_13(installation: World, tmp_path: Path) -> None
     )
     assert (done.stdout, done.stderr) == ("13\n", "")
     installation.end_executors()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium: apt-get install chromium")
+def test_demo_with_a_browser_prints_the_papers_tables(installation: World) -> None:
+    # The second time the browser has a key already, and the third time it has lost it: the old one's place is taken.
+    agents = []
+    for lost in (False, False, True):
+        if lost:
+            shutil.rmtree(installation.data_dir / "demo-browser")
+        text = installation.colonies("demo", "--browser", "--port", str(installation.port)).stdout
+        assert [row[1:4] for row in rows(text, "Table 2")] == [
+            ["F1", "False", "E1"],
+            ["F2", "False", "E1"],
+            ["F3", "False", "E2"],
+            ["F4", "True", "-"],
+        ]
+        assert rows(text, "Table 4")[-1] == ["P4", "[4, 9]", "13"]
+        agents += re.findall(r"P4's executor B1 is a browser: (.*)", text)
+    assert len(agents) == 3
+    assert all("Chrome" in agent for agent in agents)

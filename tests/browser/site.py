@@ -1,84 +1,53 @@
-"""What a browser loads: the SDK's modules, the gateway's pages and those of the tests. It stands where the gateway does."""
+"""What a browser loads: the gateway's own pages, under its own policy, and those of the tests. It stands where the gateway does."""
 
-import json
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Self
 from urllib.parse import urlsplit
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = {
-    "/sdk/web/": ROOT / "sdk" / "web" / "dist",
-    "/pages/": ROOT / "services" / "gateway" / "pages",
-    "/test/": Path(__file__).parent / "pages",
-}
-STRICT = (
-    "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+from services.gateway.pages import HEADERS, Page, load
+
+PAGES = Path(__file__).parent / "pages"
 # A page of somebody else, who allows what plain functions need.
 OPEN = "/test/open.html"
+POLICY = "content-security-policy"
 
 
-class _Handler(SimpleHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    extensions_map = {  # noqa: RUF012 - as the base class has it
-        ".html": "text/html; charset=utf-8",
-        ".js": "text/javascript; charset=utf-8",
-        ".mjs": "text/javascript; charset=utf-8",
-        ".css": "text/css; charset=utf-8",
-        "": "application/octet-stream",
-    }
 
-    def __init__(self, cluster: str, *arguments: object) -> None:
-        self._cluster = cluster
+    def __init__(self, pages: dict[str, Page], *arguments: object) -> None:
+        self._pages = pages
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        if path == "/config.json":
-            self._answer(json.dumps({"cluster": self._cluster}), "application/json")
-        elif path == "/healthz":
-            self._answer("ok\n", "text/plain")
-        else:
-            super().do_GET()
-
-    def translate_path(self, path: str) -> str:
-        wanted = urlsplit(path).path
-        if wanted == "/executor":
-            wanted = "/pages/executor.html"
-        for prefix, folder in FOLDERS.items():
-            name = wanted.removeprefix(prefix)
-            if name != wanted and "/" not in name:
-                return str(folder / name)
-        return str(ROOT / "there" / "is" / "no such page")
-
-    def end_headers(self) -> None:
-        if urlsplit(self.path).path != OPEN:
-            self.send_header("content-security-policy", STRICT)
-        self.send_header("cache-control", "no-cache")
-        self.send_header("x-content-type-options", "nosniff")
-        super().end_headers()
-
-    def log_message(self, *_arguments: object) -> None:
-        """What is asked for is of no interest."""
-
-    def _answer(self, text: str, media_type: str) -> None:
-        body = text.encode()
-        self.send_response(200)
-        self.send_header("content-type", media_type)
+        page = self._pages.get(path)
+        self.send_response(HTTPStatus.OK if page else HTTPStatus.NOT_FOUND)
+        body = page.body if page else b""
+        for name, value in HEADERS.items():
+            if name != POLICY or path != OPEN:
+                self.send_header(name, value)
+        self.send_header("content-type", page.kind if page else "text/plain")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        """What is asked for is of no interest."""
 
 
 class Site:
     """The server; a context manager."""
 
     def __init__(self, cluster: str) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, cluster))
+        pages = load(cluster)
+        pages.update({f"/test/{path.name}": Page.of(path) for path in PAGES.iterdir()})
+        pages["/healthz"] = Page.made_of(b"ok", "text/plain")
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, pages))
         self._server.daemon_threads = True
         self._thread = Thread(target=self._server.serve_forever, daemon=True)
 

@@ -244,8 +244,10 @@ def _random_word(fields: list[Field], index: int, program: Program) -> None:
     fields[index] = Field(fields[index].number, LENGTH, program.take(program.byte() % 24))
 
 
+# These know nothing of what the bytes mean.
+OF_ANY_BYTES: Sequence[Callable[[bytes, Program], bytes]] = (_flip, _cut, _insert, _delete, _twice)
 _OPERATIONS: Sequence[Callable[[bytes, Program], bytes]] = (
-    _flip, _cut, _insert, _delete, _twice, _unknown, _nested, _many, _long,
+    *OF_ANY_BYTES, _unknown, _nested, _many, _long,
     *(
         _in_fields(change)
         for change in (_other_word, _other_word, _other_number, _other_number, _overlong, _other_kind, _other_field, _without, _doubled, _random_word)

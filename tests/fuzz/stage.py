@@ -5,24 +5,28 @@ import json
 import os
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import grpc
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
 
 from colonies.cron.v1 import cron_service_pb2 as cron_pb
 from colonies.cron.v1 import generator_service_pb2 as generator_pb
 from colonies.cron.v1.cron_service_pb2_grpc import CronServiceStub
 from colonies.cron.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from colonies.errors import from_rpc_error
+from colonies.json_calls import SUFFIX
 from colonies.keys import PrivateKey
 from colonies.scheduler.v1 import controls_pb2
 from colonies.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from colonies.signing import Signer
 from servicekit.caller import Role
 from servicekit.envelope import RequestType
+from servicekit.json_calls import JsonRequestType
 from servicekit.policy import Policy
 from tests.attacks.places import ACME, Place, add_generator, furnish, run_one
 from tests.attacks.requests import filled
@@ -34,7 +38,8 @@ from tests.harness.processes import ProcessCluster
 from tests.harness.servers import ALL_SERVICES
 from tests.rpc.methods import Method
 
-from .mutations import Program, mutated
+from . import json_mutations, mutations
+from .mutations import Program
 
 AT_ONCE = 64
 # A stream's first response, or a wait's end, is not waited for any longer.
@@ -72,14 +77,41 @@ class Case:
     signing: str
 
     @classmethod
-    def of(cls, base: bytes, data: bytes) -> "Case":
+    def of(cls, base: bytes, data: bytes, change: Callable[[bytes, Program], bytes]) -> "Case":
         """What a program makes of a good request."""
         program = Program(data)
         kind, signing = program.byte() % 8, program.byte() % 16
         how = {13: "unsigned", 14: "another body", 15: "another key"}.get(signing, "signed")
         if kind == 0:
             return cls(program.rest(), how)
-        return cls(base if kind == 1 else mutated(base, program), how)
+        return cls(base if kind == 1 else change(base, program), how)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A method, and the form in which it is called."""
+
+    method: Method
+    in_json: bool = False
+
+    @property
+    def path(self) -> str:
+        """As it is called."""
+        return self.method.path + SUFFIX if self.in_json else self.method.path
+
+    @property
+    def most(self) -> int:
+        """Bytes that a request may have."""
+        return (JsonRequestType if self.in_json else RequestType)(self.path).at_most
+
+    def body(self, request: Message) -> bytes:
+        """A good request, as it is sent."""
+        return MessageToJson(request, indent=None).encode() if self.in_json else request.SerializeToString()
+
+    def cases(self, base: bytes, programs: Sequence[bytes]) -> list[Case]:
+        """One for each program."""
+        change = json_mutations.mutated if self.in_json else mutations.mutated
+        return [Case.of(base, program, change) for program in programs]
 
 
 class Stage:
@@ -124,46 +156,46 @@ class Stage:
         lines = [line for process in self.cluster.processes for line in process.log.read_text(encoding="utf-8").splitlines()]
         return [line for line in lines if not line.startswith("{") or json.loads(line)["level"] in {"error", "critical"}]
 
-    def play(self, method: Method, programs: Sequence[bytes], *, checked: bool) -> None:
+    def play(self, target: Target, programs: Sequence[bytes], *, checked: bool) -> None:
         """Sends a case for each program, and judges what comes back. With `checked`, what was refused is sent again between two
         looks at the tables."""
-        self._runner.run(self._play(method, programs, checked=checked))
+        self._runner.run(self._play(target, programs, checked=checked))
 
-    async def _play(self, method: Method, programs: Sequence[bytes], *, checked: bool) -> None:
+    async def _play(self, target: Target, programs: Sequence[bytes], *, checked: bool) -> None:
         await self._refurnish()
         self._prefix = nonce_prefix(self.cluster)
-        base = self._base(method)
-        cases = [Case.of(base, program) for program in programs]
-        answers = await self._all(method, cases)
-        self.answers[method.path].update(answers)
-        self._judge(method, cases, answers)
+        cases = target.cases(target.body(self._base(target.method)), programs)
+        answers = await self._all(target, cases)
+        self.answers[target.path].update(answers)
+        self._judge(target, cases, answers)
         if checked:
             refused = [case for case, answer in zip(cases, answers, strict=True) if answer not in {"OK", OPEN, WAITED}]
-            await self._changes_nothing(method, refused)
+            await self._changes_nothing(target, refused)
 
-    def _judge(self, method: Method, cases: Sequence[Case], answers: Sequence[str]) -> None:
+    def _judge(self, target: Target, cases: Sequence[Case], answers: Sequence[str]) -> None:
         dead = [process.name for process in self.cluster.processes if not process.alive]
         assert not dead, f"processes ended: {dead}"
+        most = target.most
         for case, answer in zip(cases, answers, strict=True):
-            told = f"{method.path} answered {answer} to {case.signing} {case.body[:2_000].hex()} ({len(case.body)} bytes)"
+            told = f"{target.path} answered {answer} to {case.signing} {case.body[:2_000].hex()} ({len(case.body)} bytes)"
             assert answer not in DEFECTS, told
             # What is too large is refused before anybody asks who signed it.
-            by_size = len(case.body) > RequestType(method.path).at_most and answer == "INVALID_ARGUMENT"
+            by_size = len(case.body) > most and answer == "INVALID_ARGUMENT"
             assert by_size or (case.signing == "signed") == (answer != "UNAUTHENTICATED"), told
 
-    async def _changes_nothing(self, method: Method, refused: Sequence[Case]) -> None:
+    async def _changes_nothing(self, target: Target, refused: Sequence[Case]) -> None:
         """Three times, for what services do by themselves, by the time, may fall in between."""
         for _ in range(3):
             before = contents(self._database_url)
-            answers = await self._all(method, refused)
+            answers = await self._all(target, refused)
             after = contents(self._database_url)
             if after == before or not refused or any(answer in {"OK", OPEN, WAITED} for answer in answers):
                 return
         changed = {table: sorted({*before[table]} ^ {*after[table]})[:4] for table in after if after[table] != before[table]}
-        msg = f"{method.path}: refused calls changed {changed}"
+        msg = f"{target.path}: refused calls changed {changed}"
         raise AssertionError(msg)
 
-    def _base(self, method: Method) -> bytes:
+    def _base(self, method: Method) -> Message:
         name = method.descriptor.name
         values = {**self._place.values(), "executor_types": ["cli"], **DECOYS.get(name, {})}
         # Another each time: what is repeated under one id is not done again.
@@ -180,7 +212,7 @@ class Stage:
             role, field, colony = ("colony_owner", "owner", fresh) if name == "AddColony" else ("user", "user", COLONY)
             proof = self.cluster.proof(key_of(fresh), colony=colony, role=role, name=fresh)
             getattr(request, field).CopyFrom(proof)
-        return bytes(request.SerializeToString())
+        return request  # type: ignore[no-any-return]
 
     def _key(self, method: Method) -> PrivateKey:
         """Whom the policy lets make this call."""
@@ -207,29 +239,30 @@ class Stage:
     def _signer(self, key: PrivateKey) -> Signer:
         return Signer(key, CLUSTER, self.cluster.clock_ms, self._prefix)
 
-    async def _all(self, method: Method, cases: Sequence[Case]) -> list[str]:
+    async def _all(self, target: Target, cases: Sequence[Case]) -> list[str]:
         slots = asyncio.Semaphore(AT_ONCE)
-        key = self._key(method)
+        key = self._key(target.method)
 
         async def one(case: Case) -> str:
             async with slots:
-                return await self._answer(method, case, key)
+                return await self._answer(target, case, key)
 
         return await asyncio.gather(*(one(case) for case in cases))
 
-    async def _answer(self, method: Method, case: Case, key: PrivateKey) -> str:
+    async def _answer(self, target: Target, case: Case, key: PrivateKey) -> str:
+        method = target.method
         channel: Any = self.cluster.channel(method.service)
         metadata: tuple[tuple[str, str], ...] = ()
         if case.signing != "unsigned":
             body = case.body if case.signing != "another body" else case.body + b"\0"
-            metadata = self._signer(key).headers(method.path, body)
+            metadata = self._signer(key).headers(target.path, body)
             if case.signing == "another key":
-                other = self._signer(key_of("another")).headers(method.path, body)
+                other = self._signer(key_of("another")).headers(target.path, body)
                 metadata = (other[0], *metadata[1:])
         name = method.descriptor.name
         waits = name in WAITING or method.descriptor.server_streaming
         call: Any = (channel.unary_stream if method.descriptor.server_streaming else channel.unary_unary)(
-            method.path, None, None
+            target.path, None, None
         )(case.body, metadata=grpc.aio.Metadata(*metadata), timeout=STREAM_S if waits and case.signing == "signed" else CALL_S)
         try:
             await (call.read() if method.descriptor.server_streaming else call)

@@ -11,10 +11,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.stage import Stage, words
-from tests.rpc.methods import Method, all_methods
+from colonies.json_calls import SUFFIX
+from tests.fuzz.stage import Stage, Target, words
+from tests.rpc.methods import all_methods
 
-METHODS = {f"{method.service}/{method.descriptor.name}": method for method in all_methods()}
+TARGETS = {
+    f"{method.service}/{method.descriptor.name}{SUFFIX if in_json else ''}": Target(method, in_json)
+    for method in all_methods()
+    for in_json in (False, True)
+}
 # Bytes of a case's program, and cases in one draw: drawing one by one would cost more than sending.
 PROGRAM = 40
 DRAWN = 200
@@ -27,8 +32,8 @@ MIB = 1024 * 1024
 GROWTH_FEW, GROWTH_MANY = 64 * MIB, 192 * MIB
 
 
-def fuzz(stage: Stage, method: Method, cases: int, drawn: int) -> None:
-    """So many cases at one method, so many in one draw."""
+def fuzz(stage: Stage, target: Target, cases: int, drawn: int) -> None:
+    """So many cases at one method in one form, so many in one draw."""
     # The first that Hypothesis draws is all zeros.
     draws = 1 + max(1, cases // drawn)
     number = iter(range(10**9))
@@ -39,7 +44,7 @@ def fuzz(stage: Stage, method: Method, cases: int, drawn: int) -> None:
     )  # fmt: skip
     @given(data=st.binary(min_size=PROGRAM * drawn, max_size=PROGRAM * drawn))
     def play(data: bytes) -> None:
-        stage.play(method, words(data, PROGRAM), checked=next(number) % CHECKED_ONE_IN == 0)
+        stage.play(target, words(data, PROGRAM), checked=next(number) % CHECKED_ONE_IN == 0)
 
     play()
 
@@ -50,21 +55,21 @@ def growth(stage: Stage) -> Iterator[None]:
     before = stage.memory()
     yield
     grown = {name: (size - before[name]) // MIB for name, size in stage.memory().items()}
-    bound = GROWTH_FEW if sum(sum(one.values()) for one in stage.answers.values()) < 100 * len(METHODS) else GROWTH_MANY
+    bound = GROWTH_FEW if sum(sum(one.values()) for one in stage.answers.values()) < 100 * len(TARGETS) else GROWTH_MANY
     stage.notes.append(f"grown, MiB: {grown}")
     assert max(grown.values()) * MIB < bound, grown
     assert stage.errors() == []
 
 
 @pytest.mark.usefixtures("growth")
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TARGETS)
 def test_some_raw_bytes(stage: Stage, name: str) -> None:
-    fuzz(stage, METHODS[name], FEW, 25)
+    fuzz(stage, TARGETS[name], FEW, 25)
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(1_200)
 @pytest.mark.usefixtures("growth")
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TARGETS)
 def test_ten_thousand_raw_bytes(stage: Stage, name: str) -> None:
-    fuzz(stage, METHODS[name], MANY, DRAWN)
+    fuzz(stage, TARGETS[name], MANY, DRAWN)

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -12,7 +14,7 @@ from google.protobuf.message import Message
 from prometheus_client import REGISTRY
 
 from colonies.errors import FieldViolation, RpcError
-from colonies.json_calls import MAX_NESTED
+from colonies.json_calls import MAX_NESTED, body_of
 from servicekit.json_calls import ASIDE_FROM, LARGE_JSON_AT_MOST, JsonRequestType
 from tests.attacks.tables import contents
 from tests.attacks.wire import Wire, answer, signed
@@ -198,18 +200,33 @@ async def test_a_strangers_megabytes_become_no_message(acme: Acme, monkeypatch: 
     assert len(parsed) == 1
 
 
-async def test_others_are_served_while_a_large_request_is_read(acme: Acme) -> None:
-    """Its reading takes a good part of a second, and a small call is not to wait for that."""
-    names = [{**SPEC, "env": {f"key-{n}": "v" for n in range(10)}}] * 9_000
-    large = submit(acme, specs=names)
-    assert len(large.body) < LARGE_JSON_AT_MOST
-    sending = asyncio.ensure_future(answer(large.send(acme.cluster)))
-    answered = 0
-    while not sending.done():
-        await small(acme)
-        answered += not sending.done()
+@pytest.mark.parametrize("step", ["envelope", "parse", "respond"])
+async def test_others_are_served_while_large_json_is_read_or_written(
+    acme: Acme, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """That takes a good part of a second, and a small call is not to wait for it."""
+    large = submit(acme, specs=[{**SPEC, "args": [{"data": "YWJj" * ASIDE_FROM}]}])
+    (process_id,) = json.loads(await large.send(acme.cluster))["processIds"]
+    reached, answered = threading.Event(), threading.Event()
+
+    def slow(original: Any, *args: Any) -> Any:
+        if len(args[-1] if isinstance(args[-1], bytes) else args[-1].SerializeToString()) >= ASIDE_FROM:
+            reached.set()
+            assert answered.wait(10), "nobody else was served meanwhile"
+        return original(*args)
+
+    if step == "respond":
+        monkeypatch.setattr("servicekit.json_calls.body_of", partial(slow, body_of))
+        call = calling(acme, {"colonyName": COLONY, "processId": process_id}, GET)
+    else:
+        original = getattr(JsonRequestType, step)
+        monkeypatch.setattr(JsonRequestType, step, lambda kind, body: slow(original, kind, body))
+        call = submit(acme, requestId="another", specs=[{**SPEC, "args": [{"data": "YWJj" * ASIDE_FROM}]}])
+    sending = asyncio.ensure_future(answer(call.send(acme.cluster)))
+    assert await asyncio.to_thread(reached.wait, 10)
+    await small(acme)
+    answered.set()
     assert await sending is None
-    assert answered > 3
 
 
 async def small(acme: Acme) -> None:

@@ -167,6 +167,7 @@ export class Hand {
           break;
         }
         if (isInvalid(error)) {
+          this.given.log(`the result of ${held} was refused: ${error.message}`);
           outcome = failure([`its result was refused: ${error.message}`]);
           continue;
         }

@@ -14,9 +14,14 @@ OCTET_STREAM = "application/octet-stream"
 JSON_TYPES = ("", "application/json")
 
 
+def _no_json(name: str) -> Any:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
 # NaN and infinities are not JSON: a reader in another language would choke on them.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_constant=_no_json)
 
 
 def encode(value: Any) -> Value:
@@ -64,7 +69,7 @@ def decode(value: Value) -> Any:
     except (ValueError, RecursionError):
         pass  # the whole parser says what is wrong
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_no_json)
     except RecursionError as error:
         msg = f"cannot decode {len(data)} bytes of JSON: nested too deeply"
         raise ValueEncodingError(msg) from error

@@ -11,6 +11,7 @@ module Colonies
     SHORT = { "\"" => '\\"', "\\" => "\\\\", "\b" => '\\b', "\f" => '\\f', "\n" => '\\n', "\r" => '\\r', "\t" => '\\t' }.freeze
     ESCAPES = Hash.new { |_, char| format('\\u%04x', char.ord) }.update(SHORT).freeze
     STRINGS = /"(?:[^"\\]|\\.)*"/m.freeze
+    ESCAPE = %r{\A\\(?:["\\/bfnrt]|u\h{4})\z}.freeze
 
     Value = Scheduler::V1::Value
 
@@ -31,12 +32,17 @@ module Colonies
 
       text = value.data.dup.force_encoding(Encoding::UTF_8)
       raise Refused, "cannot decode #{text.bytesize} bytes of JSON: they are not UTF-8" unless text.valid_encoding?
-      # The parser takes comments, and JSON has none.
+      # The parser takes any letter behind a backslash, and comments; JSON has neither.
+      raise Refused, "cannot decode #{text.bytesize} bytes of JSON: an escape that is none" if odd_escape?(text)
       raise Refused, "cannot decode #{text.bytesize} bytes of JSON: unexpected '/'" if text.include?("/") && text.gsub(STRINGS, "").include?("/")
 
       JSON.parse(text, max_nesting: MAX_DEPTH)
     rescue JSON::ParserError => e
       raise Refused, "cannot decode #{value.data.bytesize} bytes of JSON: #{e.message.scrub[0, 200]}"
+    end
+
+    def odd_escape?(text)
+      text.include?("\\") && !text.scan(/\\(?:u\h{4}|.)/m).all? { |escape| ESCAPE.match?(escape) }
     end
 
     # The shortest text. JSON.generate escapes more than it must, and makes a string of what it does not know.
@@ -74,6 +80,6 @@ module Colonies
       raise Refused, "cannot encode a text that is not valid #{string.encoding}"
     end
 
-    private_class_method :json_of, :key_of, :number, :quoted
+    private_class_method :odd_escape?, :json_of, :key_of, :number, :quoted
   end
 end

@@ -51,6 +51,7 @@ LANGUAGES = (
     Language("Node", ("node", str(HERE / "runner.mjs")), "apt-get install nodejs"),
     Language("Ruby", ("ruby", str(HERE / "runner.rb")), "apt-get install ruby"),
     Language("C++", (str(HERE / "runner_cpp"),)),
+    Language("Go", (str(HERE / "runner_go.sh"),)),
 )
 
 

@@ -9,6 +9,7 @@ from colonies.cli.bootstrap import Address
 from colonies.cli.demo import functions, gate, paper, tables
 from colonies.executor import Context
 from colonies.keys import PrivateKey
+from colonies.registry.v1.registry_service_pb2 import Executor
 from colonies.scheduler.v1 import process_pb2
 from colonies.scheduler.v1.spec_pb2 import FunctionSpec, Value
 
@@ -69,7 +70,7 @@ def _process(state: int, executor: str, inputs: list[bytes], outputs: list[bytes
     )
 
 
-def _seen(*, second: str = "E1", total: bytes = b"13") -> paper.Seen:
+def _seen(*, second: str = "E1", total: bytes = b"13", adder: str = "E2") -> paper.Seen:
     successful, running = process_pb2.PROCESS_STATE_SUCCESSFUL, process_pb2.PROCESS_STATE_RUNNING
     middle = [
         _process(successful, "E1", [], [b"2", b"3"]),
@@ -83,7 +84,7 @@ def _seen(*, second: str = "E1", total: bytes = b"13") -> paper.Seen:
         _process(successful, "E2", [b"3"], [b"9"]),
         _process(successful, "E2", [b"4", b"9"], [total]),
     ]
-    return paper.Seen("w", middle, end, 13)
+    return paper.Seen("w", middle, end, 13, Executor(name=adder))
 
 
 def test_the_papers_run_has_no_mistakes() -> None:
@@ -92,6 +93,8 @@ def test_the_papers_run_has_no_mistakes() -> None:
 
 def test_another_run_has_mistakes() -> None:
     assert paper.mistakes(_seen(second="E2")) == ["P2 was in another state or on another executor in the middle of the run"]
+    assert paper.mistakes(_seen(adder="E1")) == ["P4 ran on E1, not on E2"]
+    assert paper.mistakes(_seen(), adder="B1") == ["P4 ran on E2, not on B1"]
     assert paper.mistakes(_seen(total=b"14")) == ["P4 had inputs [4, 9] and outputs [14], not [4, 9] and [13]"]
 
 

@@ -31,7 +31,7 @@ def test_what_json_cannot_carry_is_refused(value: Any) -> None:
         values.encode(value)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000 + b"]" * 100_000, b"1" * 5_000])
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000 + b"]" * 100_000, b"1" * 5_000, b"NaN", b"[-Infinity]"])
 def test_what_is_not_json_is_refused(data: bytes) -> None:
     with pytest.raises(ValueEncodingError, match=f"{len(data)} bytes"):
         values.decode(Value(data=data))

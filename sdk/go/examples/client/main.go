@@ -34,7 +34,7 @@ func run(ctx context.Context, function string, texts []string) error {
 	if err != nil {
 		return err
 	}
-	key, err := colonies.KeyFromEnv()
+	key, err := settings.LoadKey()
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,17 @@
-// An executor with two functions. Its key is in a file of its own, made at the first start: COLONIES_EXECUTOR_KEY_FILE, by default
-// go-executor.key.
+// An executor with two functions.
 package main
 
 import (
 	"context"
 	"fmt"
 	"log"
-	"os"
 	"time"
 
 	"colonies"
 	"colonies/build/schedulerv1"
 )
+
+const name = "go-executor"
 
 func main() {
 	if err := run(); err != nil {
@@ -24,11 +24,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	file := os.Getenv("COLONIES_EXECUTOR_KEY_FILE")
-	if file == "" {
-		file = "go-executor.key"
-	}
-	key, err := colonies.LoadOrCreateKey(file)
+	key, err := settings.ExecutorKey(name)
 	if err != nil {
 		return err
 	}
@@ -37,7 +33,7 @@ func run() error {
 		return err
 	}
 	defer client.Close()
-	executor := colonies.NewExecutor(client, "go-executor", "edge")
+	executor := colonies.NewExecutor(client, name, "edge")
 	executor.Concurrency = 4
 	executor.Function("square", square).Description = "Squares a number."
 	executor.Function("count", count).Description = "Counts the seconds up to a number, in its log."

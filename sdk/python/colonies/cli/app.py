@@ -44,6 +44,7 @@ class Root(LazyGroup):
         "function": Entry("colonies.cli.function", "app", _COLONY, "What functions there are, and who runs them."),
         "location": Entry("colonies.cli.location", "app", _COLONY, "Named sites of executors."),
         "profile": Entry("colonies.cli.profiles", "app", _SETUP, "Which server, colony and keys to use."),
+        "sign": Entry("colonies.cli.sign", "app", _SETUP, "Sign one call in JSON, for curl to make."),
         "keygen": Entry("colonies.cli.keygen", "keygen_app", _SETUP, "Make a private key."),
         "key": Entry("colonies.cli.keygen", "key_app", _SETUP, "Look at a private key; put a new one in its place."),
         "version": Entry("colonies.cli.version", "app", _SETUP, "The version of this program."),

@@ -32,9 +32,9 @@ class Context:
         @executor.function
         def train(ctx: Context, epochs: int) -> float: ...
 
-    `cancelled` is set when the result is no longer wanted: a function in a thread should look at it now and then and
-    return; an async function is cancelled besides. All methods return at once, in threads and in coroutines alike;
-    what they report is sent in order, and before the process is closed.
+    `cancelled` is set when the result is no longer wanted, `cancelled_because` says why: a function in a thread should look at
+    it now and then and return; an async function is cancelled besides. All methods return at once, in threads and in coroutines
+    alike; what they report is sent in order, and before the process is closed.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Context:
         # When this attempt must be over, by the server's clock; None for no limit.
         self.deadline = deadline
         self.cancelled = threading.Event()
+        self.cancelled_because = ""
         # Whether `set_output` was called.
         self.has_set_output = False
         # Names of the channels that the process was submitted with.

@@ -16,6 +16,7 @@ from colonies.executor.connection import PatientClient
 from colonies.executor.membership import Membership
 from colonies.executor.offers import Offer
 from colonies.executor.pull import HOWS, MAX_IN_FLIGHT, How
+from colonies.executor.state import OnState, States
 from colonies.executor.worker import Worker
 from colonies.key_rotation import KeyFileRotation, new_path_of
 from colonies.keys import PrivateKey
@@ -69,6 +70,7 @@ class Executor:
         concurrency: int = 1,
         drain_timeout: float = 30.0,
         pull: How = "auto",
+        on_state: OnState | None = None,
     ) -> None:
         """Nothing is connected yet.
 
@@ -92,6 +94,8 @@ class Executor:
             concurrency: how many functions may run at once.
             drain_timeout: seconds that running functions have to finish after `stop` or the first signal.
             pull: how to ask for work: by "stream", by long "poll", or "auto": by stream where streams get through.
+            on_state: called in the event loop with each new state: "joining", "waiting_for_approval", "ready", "reconnecting",
+                "draining".
 
         Raises:
             ValueError: one of these is out of bounds.
@@ -130,6 +134,7 @@ class Executor:
         self._concurrency = concurrency
         self._drain_timeout = drain_timeout
         self._pull: How = pull
+        self._on_state = on_state
         self._offers: dict[str, Offer] = {}
         self._lock = threading.Lock()
         self._running: tuple[asyncio.AbstractEventLoop, Worker] | None = None
@@ -200,6 +205,7 @@ class Executor:
         loop = asyncio.get_running_loop()
         async with self._connect() as client:
             await self._finish_rotation(client)
+            states = States(self._on_state)
             membership = Membership(
                 client=client,
                 name=self.name,
@@ -207,6 +213,7 @@ class Executor:
                 location=self._location,
                 capabilities=self._capabilities,
                 functions=[offer.to_message() for offer in self._offers.values()],
+                states=states,
             )
             worker = Worker(
                 client=client,
@@ -215,6 +222,7 @@ class Executor:
                 concurrency=self._concurrency,
                 drain_timeout=self._drain_timeout,
                 how=self._pull,
+                states=states,
             )
             with self._lock:
                 if self._running is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from colonies.client import AsyncClient
 from colonies.client.calls import Backoff
 from colonies.errors import PermissionDeniedError, ResourceExhaustedError
+from colonies.executor.state import States
 from colonies.registry.v1 import registry_service_pb2 as registry
 
 APPROVAL_POLL_SECONDS = 2.0
@@ -25,6 +26,7 @@ class Membership:
     location: str
     capabilities: registry.Capabilities
     functions: Sequence[registry.Function]
+    states: States
 
     async def join(self) -> None:
         """Returns when the executor is approved and its functions are announced.
@@ -33,6 +35,7 @@ class Membership:
             FailedPreconditionError: the colony's owner has rejected this executor.
             RpcError: the server refused the registration or the announcement.
         """
+        self.states.enter("joining")
         backoff = Backoff()
         while True:
             await self._approval()
@@ -43,6 +46,7 @@ class Membership:
                 await asyncio.sleep(backoff.next_seconds())
             else:
                 break
+        self.states.enter("ready")
         log.info(
             "executor %s serves %s in colony %s with %d functions",
             self.name,
@@ -65,6 +69,7 @@ class Membership:
                     return
                 if not told:
                     told = True
+                    self.states.enter("waiting_for_approval")
                     log.warning(
                         "waiting for approval: colonies executor approve %s   (identity %s)",
                         self.name,

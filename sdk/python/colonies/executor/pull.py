@@ -10,6 +10,7 @@ import grpc
 from colonies.client.calls import LONG_POLL_GRACE_SECONDS, STREAM_SILENCE_SECONDS, Backoff, is_outage, to_error
 from colonies.errors import UnavailableError
 from colonies.executor.connection import PatientClient
+from colonies.executor.state import States
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 
 MAX_ASSIGN = 100
@@ -40,6 +41,7 @@ class Pull:
         concurrency: int,
         free: Callable[[], int],
         take: Callable[[Iterable[scheduler.Assignment]], None],
+        states: States,
     ) -> None:
         """`free` tells how many places are free, and `take` is given what was assigned."""
         self._client = client
@@ -47,6 +49,7 @@ class Pull:
         self._concurrency = concurrency
         self._free = free
         self._take = take
+        self._states = states
         self._cuts = 0
         # By the event loop's clock.
         self._polls_until = 0.0
@@ -94,6 +97,7 @@ class Pull:
         )
         timeout = LONG_POLL_SECONDS + LONG_POLL_GRACE_SECONDS
         response = await self._client.call(self._client.scheduler.AssignProcesses, request, timeout=timeout)
+        self._states.enter("ready")
         self.backoff.reset()
         self._take(response.assignments)
 
@@ -124,6 +128,7 @@ class Pull:
             call.cancel()
         if self._reopening:
             return
+        self._states.enter("reconnecting")
         broken = failure is not None and failure.code() in _BREAKDOWNS
         if failure is not None and not broken and not is_outage(failure):
             self._refused(failure)
@@ -135,6 +140,7 @@ class Pull:
 
     def _comes_through(self) -> None:
         self._client.answered()
+        self._states.enter("ready")
         self._cuts = 0
         self.backoff.reset()
 

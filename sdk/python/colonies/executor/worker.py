@@ -20,6 +20,7 @@ from colonies.executor.outbox import Outbox
 from colonies.executor.outcome import Outcome, failure, run, unknown_function
 from colonies.executor.pull import How, Pull
 from colonies.executor.runners import Runners
+from colonies.executor.state import States
 from colonies.executor.threads import DaemonThreads
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
 
@@ -43,6 +44,7 @@ class Worker:
         concurrency: int,
         drain_timeout: float,
         how: How,
+        states: States,
     ) -> None:
         """Belongs to the event loop that is running."""
         self.client = client
@@ -50,6 +52,7 @@ class Worker:
         self.offers = offers
         self.concurrency = concurrency
         self.drain_timeout = drain_timeout
+        self._states = states
         # Held by whoever gives the executor another key.
         self.rotating = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -62,7 +65,7 @@ class Worker:
         self._runners = Runners(offers, self._ended)
         self._closer = Closer(client, self._hand.release)
         self._leases = Leases(client, self._hand, self._drop)
-        self._pull = Pull(client, how, concurrency, self._free, self._take)
+        self._pull = Pull(client, how, concurrency, self._free, self._take, states)
 
     def stop(self) -> None:
         """Drains: nothing more is pulled, and what is in hand is finished."""
@@ -198,9 +201,12 @@ class Worker:
 
     def _drop(self, held: Held, why: str) -> None:
         log.warning("dropping %s: %s", held, why)
+        if held.context is not None:
+            held.context.cancelled_because = why
         self._hand.drop(held)
 
     async def _drain(self) -> None:
+        self._states.enter("draining")
         if len(self._hand):
             log.info("draining: %d processes in hand, up to %g s", len(self._hand), self.drain_timeout)
         if await self._emptied(self.drain_timeout):

@@ -22,6 +22,8 @@ import (
 	_ "colonies/build/registryv1"
 )
 
+const defaultTimeout = 30 * time.Second
+
 var errNotConnected = errors.New("connect comes first")
 
 func (d *driver) connect(given command) error {
@@ -93,12 +95,12 @@ func (d *driver) call(given command) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
+	timeout := defaultTimeout
 	if given.TimeoutMs > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(given.TimeoutMs)*time.Millisecond)
-		defer cancel()
+		timeout = time.Duration(given.TimeoutMs) * time.Millisecond
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
 	if err := client.Invoke(ctx, given.Method, request, response); err != nil {
 		return nil, err
 	}

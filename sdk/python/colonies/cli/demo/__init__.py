@@ -6,6 +6,7 @@
     children   the two executor processes
     executor   what those processes run
     functions  gen_nums, square and sum
+    browser    a browser in place of the one that adds
     gate       what holds the squares until the snapshot is taken
 
 Nothing in the tables is written down beforehand: whatever is printed was read from the server by RPC.

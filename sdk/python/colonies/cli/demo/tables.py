@@ -4,11 +4,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from colonies.cli.demo.paper import Seen
-from colonies.cli.output import Cell, print_table
+from colonies.cli.output import Cell, print_table, say
 from colonies.cli.plain import lenient, plain
 from colonies.cli.views import call_text, data_text, state
 from colonies.scheduler.v1.process_pb2 import Process
 from colonies.scheduler.v1.spec_pb2 import Value
+
+# The label by which browsers say what they are.
+USER_AGENT = "user_agent"
 
 
 def print_tables(seen: Seen) -> None:
@@ -35,6 +38,8 @@ def print_tables(seen: Seen) -> None:
         title="Table 4: inputs and outputs",
         nothing="",
     )
+    if agent := seen.adder.capabilities.labels.get(USER_AGENT):
+        say(f"\nP4's executor {seen.adder.name} is a browser: {agent}")
 
 
 def document(seen: Seen) -> dict[str, Any]:
@@ -44,6 +49,7 @@ def document(seen: Seen) -> dict[str, Any]:
         "middle": [plain(process) for process in seen.middle],
         "end": [plain(process) for process in seen.end],
         "result": seen.result,
+        "adder": plain(seen.adder),
     }
 
 

@@ -1,0 +1,163 @@
+// The page /executor: a form, an executor, and what it does. `?colony=&name=&types=&concurrency=&module=&cluster=` fill the form,
+// and `&autostart=1` presses its button.
+
+import { Executor, decode } from "/sdk/web/colonies.mjs";
+
+const FIELDS = ["colony", "name", "types", "concurrency", "module", "cluster"];
+const KEPT = "colonies-executor-form";
+const MAX_ROWS = 20;
+const MAX_CHARACTERS = 200;
+const WORDS = {
+  joining: "joining",
+  waiting_for_approval: "waiting for approval",
+  ready: "ready",
+  reconnecting: "reconnecting",
+  offline: "offline",
+  draining: "draining",
+  stopped: "stopped",
+};
+
+const at = (id) => document.getElementById(id);
+const shortened = (text) => (text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)}…` : text);
+
+function row(cells, kind = "") {
+  const made = document.createElement("tr");
+  made.className = kind;
+  for (const text of cells) made.insertCell().textContent = text;
+  return made;
+}
+
+function fill() {
+  const asked = new URLSearchParams(location.search);
+  const kept = JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+  // A name that another browser is unlikely to have, and that stays this one's.
+  kept.name ??= `browser-${Array.from(crypto.getRandomValues(new Uint8Array(3)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  for (const field of FIELDS) at(field).value = asked.get(field) ?? kept[field] ?? at(field).value;
+  return asked.get("autostart") === "1";
+}
+
+function keep() {
+  localStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(FIELDS.map((field) => [field, at(field).value]))));
+}
+
+function ownModule() {
+  const given = at("module").value.trim();
+  if (!given) return [];
+  const url = new URL(given, location.href);
+  if (url.origin !== location.origin) throw new RangeError(`${given} is on another server: a module must be on this one`);
+  return [url];
+}
+
+function executorOf() {
+  return new Executor({
+    colony: at("colony").value.trim(),
+    name: at("name").value.trim(),
+    types: at("types").value.split(/[\s,]+/).filter(Boolean),
+    concurrency: at("concurrency").valueAsNumber,
+    cluster: at("cluster").value.trim() || undefined,
+    functions: [new URL("/executor-functions.js", location.href), ...ownModule()],
+  });
+}
+
+function show(executor, { state, detail }) {
+  at("state").textContent = WORDS[state];
+  at("state").dataset.state = state;
+  at("identity").textContent = executor.identity;
+  const isWaiting = state === "waiting_for_approval";
+  at("approval").hidden = !isWaiting;
+  at("detail").textContent = isWaiting ? "" : detail;
+  at("stop").disabled = state === "draining" || state === "stopped";
+  document.title = `${WORDS[state]} · ${at("name").value} · Colonies`;
+}
+
+function resultOf({ outputs, errors }) {
+  if (errors) return errors[0];
+  const texts = outputs.map((output) => {
+    // What a function gave need not be JSON, and is only looked at here.
+    const value = decode(output);
+    return value instanceof Object && value.data instanceof Uint8Array ? `${value.data.length} bytes` : textOf(value);
+  });
+  return texts.join(", ") || "no output";
+}
+
+const textOf = (value) =>
+  value instanceof Uint8Array
+    ? `${value.length} bytes`
+    : JSON.stringify(value, (_key, each) => (typeof each === "bigint" ? String(each) : each));
+
+/** Shows what becomes of attempts. */
+function follow(executor) {
+  const rows = new Map();
+  const count = (id, by) => {
+    at(id).textContent = String(Number(at(id).textContent) + by);
+  };
+  const nameOf = ({ processId, attempt }) => `${processId}/${attempt}`;
+  const over = (attempt) => {
+    if (!rows.delete(nameOf(attempt))) return;
+    count("running", -1);
+    redraw();
+  };
+  const redraw = () => at("now").replaceChildren(...rows.values());
+  const last = (made) => {
+    at("last").prepend(made);
+    while (at("last").rows.length > MAX_ROWS) at("last").deleteRow(-1);
+  };
+  executor.addEventListener("started", ({ detail }) => {
+    rows.set(nameOf(detail), row([detail.function, detail.processId, detail.attempt]));
+    count("running", 1);
+    redraw();
+  });
+  executor.addEventListener("ended", ({ detail }) => {
+    over(detail);
+    count(detail.errors ? "failed" : "successful", 1);
+    const kind = detail.errors ? "failed" : "successful";
+    last(row([detail.function, shortened(resultOf(detail)), `${(detail.ms / 1000).toFixed(2)} s`, detail.processId], kind));
+  });
+  executor.addEventListener("dropped", ({ detail }) => {
+    over(detail);
+    count("dropped", 1);
+    last(row([detail.function, `dropped: ${detail.reason}`, "", detail.processId], "failed"));
+  });
+  executor.addEventListener("functions", ({ detail: { functions } }) => {
+    const items = functions.map(({ name, description }) => {
+      const item = document.createElement("li");
+      const code = document.createElement("code");
+      code.textContent = name;
+      item.append(code, description ? `  ${description}` : "");
+      return item;
+    });
+    at("functions").replaceChildren(...items);
+  });
+}
+
+async function run() {
+  at("problem").hidden = true;
+  at("start").disabled = true;
+  try {
+    const executor = executorOf();
+    keep();
+    for (const id of ["running", "successful", "failed", "dropped"]) at(id).textContent = "0";
+    for (const id of ["now", "last"]) at(id).replaceChildren();
+    at("who").textContent = `${at("name").value} in colony ${at("colony").value}`;
+    at("command").textContent = `colonies executor approve ${at("name").value}`;
+    at("work").hidden = false;
+    at("form").hidden = true;
+    executor.addEventListener("state", ({ detail }) => show(executor, detail));
+    follow(executor);
+    at("stop").onclick = () => executor.stop();
+    await executor.run();
+  } catch (error) {
+    at("problem").textContent = error.message;
+    at("problem").hidden = false;
+  } finally {
+    at("form").hidden = false;
+    at("start").disabled = false;
+  }
+}
+
+at("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void run();
+});
+at("copy").addEventListener("click", () => navigator.clipboard.writeText(at("command").textContent));
+if (fill()) at("form").requestSubmit();

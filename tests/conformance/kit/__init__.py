@@ -1,0 +1,1 @@
+"""Holds every language to the same cases: `python -m tests.conformance.kit`."""

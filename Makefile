@@ -83,8 +83,23 @@ test-model: $(VENV)/.dev ## Run ten thousand random steps of the scheduler again
 test-fuzz: $(VENV)/.dev ## Send ten thousand requests of raw bytes to each method
 	$(BIN)/python -m pytest -q -m fuzz
 
+.PHONY: demo-browser
+demo-browser: $(VENV)/.dev ## The same with its last function in a real browser, headless Chromium (apt-get install chromium)
+	@$(BIN)/colonies demo --browser
+
+.PHONY: conformance
+conformance: $(VENV)/.dev ## Hold all SDKs to one set of cases, the scheduler and the gateway killed in their middle (see CONTRIBUTING.md)
+	$(BIN)/python -m tests.conformance.kit
+
+.PHONY: test-sdks
+test-sdks: $(VENV)/.dev ## Build the SDKs and run their own tests
+	tests/conformance/drivers/node/build && npm --prefix sdk/node test
+	sdk/go/make.sh && sdk/go/make.sh test
+	sdk/cpp/make.sh && sdk/cpp/build/unit
+	sdk/ruby/make.sh && ruby sdk/ruby/test/all.rb
+
 .PHONY: vectors
-vectors: $(VENV)/.dev ## Hold the signing code of every language against the vectors (needs node and ruby)
+vectors: $(VENV)/.dev ## Hold the signing code of every language against the vectors (needs node, ruby, go and a C++ compiler)
 	@$(BIN)/python -m tests.conformance.signatures.conformance
 
 .PHONY: lint
@@ -130,4 +145,4 @@ dist: $(VENV)/.dev ## Build the wheel and the source distribution
 
 .PHONY: clean
 clean: ## Delete everything that was made here, but not the data of the local stack
-	rm -rf $(VENV) node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) node_modules sdk/*/build sdk/*/node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,6 +7,7 @@ set -euo pipefail
 
 readonly HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly PROTOS="$(cd "$HERE/../../protos" && pwd)"
+readonly TESTS="$HERE/../../tests/conformance"
 readonly DEBIAN=/usr/share/gocode
 readonly BUILD="$HERE/build"
 readonly PACKAGES=(colonies colonies/examples/client colonies/examples/executor)
@@ -66,9 +67,11 @@ case "${1:-build}" in
     go build -trimpath -o "$BUILD/bin/" "${PACKAGES[@]:1}"
     ;;
   test)
-    unformatted="$(gofmt -l ./*.go examples)"
+    unformatted="$(gofmt -l ./*.go examples "$TESTS/drivers/go" "$TESTS/signatures")"
     [[ -z $unformatted ]] || { echo "gofmt: $unformatted" >&2; exit 1; }
     go vet "${PACKAGES[@]}"
+    go vet "$TESTS"/drivers/go/*.go
+    go vet "$TESTS/signatures/runner.go"
     go test "${@:2}" colonies
     ;;
   go)

@@ -99,18 +99,18 @@ class Lines:
         self.connection = connection
         # Empty lines so far.
         self.quiet = 0
-        self._rest = b""
+        self.rest = b""
 
     async def line(self) -> bytes | None:
         """The next line, empty ones too; None at the end."""
         async with asyncio.timeout(SECONDS):
-            while b"\n" not in self._rest:
+            while b"\n" not in self.rest:
                 piece = await self.connection.piece()
                 if not piece:
-                    assert self._rest == b"", "the stream ended in the middle of a line"
+                    assert self.rest == b"", "the stream ended in the middle of a line"
                     return None
-                self._rest += piece
-        line, _, self._rest = self._rest.partition(b"\n")
+                self.rest += piece
+        line, _, self.rest = self.rest.partition(b"\n")
         return line
 
     async def next(self) -> Any:

@@ -1,8 +1,5 @@
 #include "work.h"
 
-#include <sys/utsname.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
@@ -18,14 +15,7 @@ using grpc::StatusCode;
 
 namespace {
 
-constexpr int MAX_IN_FLIGHT = 1'000;
 constexpr std::size_t MAX_ERROR_BYTES = 8 * 1024;
-constexpr Milliseconds APPROVAL_POLL{2'000};
-// Until a heartbeat confirms it, an attempt is an offer, which soon runs out. What is over within this time needs none: its
-// close confirms it.
-constexpr Milliseconds CONFIRM{250};
-// A stream shows signs of life. One that is silent for this long is taken for dead.
-constexpr Milliseconds SILENCE{90'000};
 // After the drain's time is over: for telling the server what was not finished.
 constexpr Milliseconds LAST_CLOSE{10'000};
 
@@ -42,11 +32,6 @@ std::string bounded(const std::string& text) {
   return Json::parse(cut.dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
 }
 
-std::string described(const Held& held) {
-  return held.call.assignment().spec().func_name() + " (process " + held.call.process_id() + ", attempt " +
-         std::to_string(held.call.attempt()) + ")";
-}
-
 sched::Close failure(const std::string& error, bool retryable = false) {
   sched::Close close;
   close.mutable_failure()->add_errors(bounded(error));
@@ -54,23 +39,12 @@ sched::Close failure(const std::string& error, bool retryable = false) {
   return close;
 }
 
-// What this machine offers, with what the author says instead or in addition.
-reg::Capabilities offered(const ExecutorOptions& options) {
-  reg::Capabilities found;
-  found.set_cpu(std::to_string(std::max(1u, std::thread::hardware_concurrency())));
-  const auto bytes = static_cast<std::int64_t>(sysconf(_SC_PAGE_SIZE)) * sysconf(_SC_PHYS_PAGES);
-  found.set_memory(std::to_string(bytes >> 20) + "Mi");
-  found.set_processes(options.concurrency);
-  struct utsname system = {};
-  uname(&system);
-  (*found.mutable_labels())["os"] = "linux";
-  (*found.mutable_labels())["arch"] = system.machine;
-  (*found.mutable_labels())["language"] = "cpp";
-  found.MergeFrom(options.capabilities);
-  return found;
-}
-
 }  // namespace
+
+std::string Held::name() const {
+  return call.assignment().spec().func_name() + " (process " + call.process_id() + ", attempt " +
+         std::to_string(call.attempt()) + ")";
+}
 
 Work::Work(std::shared_ptr<Connection> connection, ExecutorOptions options)
     : connection_(std::move(connection)),
@@ -133,53 +107,6 @@ void Work::run() {
   end();
   leases.join();
   if (failed) std::rethrow_exception(failed);
-}
-
-// Returns when the executor is approved and its functions are announced.
-void Work::join() {
-  enter(State::JOINING);
-  reg::RegisterExecutorRequest request;
-  request.set_colony(connection_->settings().colony);
-  request.set_name(options_.name);
-  request.mutable_executor_types()->Assign(options_.types.begin(), options_.types.end());
-  request.set_location_name(options_.location);
-  *request.mutable_capabilities() = offered(options_);
-  Backoff backoff;
-  while (!pulling_.cancelled()) {
-    Milliseconds wait = APPROVAL_POLL;
-    try {
-      const auto response = connection_->call(*registry_, &Registry::RegisterExecutor, request,
-                                              {Milliseconds(30'000), FOR_EVER, &pulling_});
-      if (response.executor().state() == reg::EXECUTOR_STATE_APPROVED) {
-        if (announced()) return;
-        wait = backoff.next();
-      } else if (state_ != State::WAITING_FOR_APPROVAL) {
-        enter(State::WAITING_FOR_APPROVAL);
-        say("waiting for approval: colonies executor approve " + options_.name + "   (identity " + connection_->key().identity() + ")");
-      }
-    } catch (const Error& error) {
-      // Too many of something, or what proxies make of answers that are not gRPC's: it says nothing about this executor.
-      const bool passes = error.code == StatusCode::RESOURCE_EXHAUSTED || error.code == StatusCode::INTERNAL ||
-                          error.code == StatusCode::UNKNOWN;
-      if (!passes || pulling_.cancelled()) throw;
-      say(std::string("cannot register yet: ") + error.what());
-      wait = std::max(wait, error.retry_delay.value_or(wait));
-    }
-    pulling_.wait(wait);
-  }
-}
-
-// Gives false if not every replica knows yet that the executor was approved a moment ago.
-bool Work::announced() {
-  try {
-    connection_->call(*registry_, &Registry::AnnounceFunctions, announcement_, {Milliseconds(30'000), FOR_EVER, &pulling_});
-  } catch (const Error& error) {
-    if (error.code == StatusCode::PERMISSION_DENIED || error.reason == "EXECUTOR_NOT_APPROVED") return false;
-    throw;
-  }
-  say("executor " + options_.name + " serves colony " + connection_->settings().colony + " with " +
-      std::to_string(functions_.size()) + " functions");
-  return true;
 }
 
 // Reads one stream after another; returns when the executor may have to join again.
@@ -323,120 +250,22 @@ bool Work::closed(const Held& held, sched::Close& close, Backoff& backoff) {
     if (all_.cancelled()) return false;
     const std::string what = error.what();
     if (error.code == StatusCode::NOT_FOUND || error.reason == "ATTEMPT_SUPERSEDED") {
-      say("the result of " + described(held) + " is not wanted: " + what);
+      say("the result of " + held.name() + " is not wanted: " + what);
       return true;
     }
     // The services say why; where there is no reason it is gRPC itself, and the message is too large for it.
     const bool too_large = error.code == StatusCode::RESOURCE_EXHAUSTED && error.reason.empty();
     if (error.code == StatusCode::INVALID_ARGUMENT || too_large) {
-      say("the result of " + described(held) + " was refused: " + what);
+      say("the result of " + held.name() + " was refused: " + what);
       const bool own = close.has_failure() && close.failure().errors(0).rfind("its result was refused", 0) == 0;
       close = failure("its result was refused: " + what);
       return own;
     }
     // Not about the result: this executor may be kept out for a while, or its clock is wrong. It stays in hand.
-    say("cannot close " + described(held) + ", trying again: " + what);
+    say("cannot close " + held.name() + ", trying again: " + what);
     all_.wait(backoff.next(error.retry_delay));
     return false;
   }
-}
-
-void Work::keep_leases() {
-  std::unique_lock lock(mutex_);
-  while (!over_) {
-    changed_.wait_until(lock, next_beat());
-    const auto now = Clock::now();
-    if (stream_ != nullptr && now - heard_ > SILENCE) stream_->TryCancel();
-    lock.unlock();
-    end_overdue(now);
-    beat(now);
-    lock.lock();
-  }
-}
-
-// When something may have to be done next; whatever changes wakes the thread, too.
-Clock::time_point Work::next_beat() const {
-  auto next = Clock::now() + Milliseconds(1'000);
-  for (const auto& [key, held] : hand_) {
-    next = std::min(next, last_beat_ + beat_every_);
-    if (held->finished) continue;
-    next = std::min(next, held->over);
-    if (!held->confirmed) next = std::min(next, held->taken + CONFIRM);
-  }
-  return next;
-}
-
-void Work::end_overdue(Clock::time_point now) {
-  std::vector<HeldPtr> overdue;
-  {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [key, held] : hand_) {
-      if (held->over <= now) overdue.push_back(held);
-    }
-  }
-  for (const auto& held : overdue) drop(held, "its max_exec_time is over");
-}
-
-// Tells the server of everything in hand every third of a lease, and in between of what it has not heard of yet.
-void Work::beat(Clock::time_point now) {
-  std::vector<HeldPtr> due;
-  sched::HeartbeatRequest request;
-  request.set_colony_name(connection_->settings().colony);
-  CallOptions options;
-  {
-    const std::lock_guard lock(mutex_);
-    const bool all = now >= last_beat_ + beat_every_;
-    if (all) last_beat_ = now;
-    for (const auto& [key, held] : hand_) {
-      const bool fresh = !held->confirmed && !held->finished && held->taken + CONFIRM <= now;
-      if ((!all && !fresh) || due.size() == MAX_IN_FLIGHT) continue;
-      due.push_back(held);
-      auto& attempt = *request.add_attempts();
-      attempt.set_process_id(key.first);
-      attempt.set_attempt(key.second);
-    }
-    // A call that hangs must leave time for another one within the lease.
-    options = {std::max(Milliseconds(1'000), beat_every_), Milliseconds(0), &all_};
-  }
-  if (due.empty()) return;
-  try {
-    const auto response = connection_->call(*scheduler_, &Scheduler::Heartbeat, request, options);
-    beats_fail_ = false;
-    std::vector<std::pair<HeldPtr, std::string>> drops;
-    {
-      const std::lock_guard lock(mutex_);
-      for (const auto& held : due) held->confirmed = true;
-      if (response.lease_ms() > 0) beat_every_ = Milliseconds(response.lease_ms() / 3);
-      for (const auto& named : response.drops()) {
-        const auto found = hand_.find({named.attempt().process_id(), named.attempt().attempt()});
-        if (found == hand_.end()) continue;
-        const bool cancelled = named.reason() == sched::DROP_REASON_CANCELLED;
-        drops.emplace_back(found->second, cancelled ? "it was cancelled" : "its lease or its time is over");
-      }
-    }
-    for (const auto& [held, reason] : drops) drop(held, reason);
-  } catch (const Error& error) {
-    if (all_.cancelled()) return;
-    if (!std::exchange(beats_fail_, true)) say(std::string("a heartbeat failed, trying until one gets through: ") + error.what());
-    const std::lock_guard lock(mutex_);
-    // Once more soon, and not at once.
-    last_beat_ = now - beat_every_ + std::max(CONFIRM, beat_every_ / 8);
-    for (const auto& held : due) held->taken = now;
-  }
-}
-
-// Nobody wants the result any more: the function is told. One that is over is left to its close, whose answer says the same.
-void Work::drop(const HeldPtr& held, const std::string& reason) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (held->finished || held->call.dropped()) return;
-    held->call.cancellation().cancel();
-    hand_.erase({held->call.process_id(), held->call.attempt()});
-    changed_.notify_all();
-  }
-  say("dropping " + described(*held) + ": " + reason);
-  const std::lock_guard lock(telling_);
-  if (options_.on_drop) options_.on_drop(held->call, reason);
 }
 
 void Work::drain() {
@@ -468,7 +297,7 @@ void Work::give_back(const HeldPtr& held) {
     ++threads_;
   }
   held->call.cancellation().cancel();
-  say("giving back " + described(*held) + ": this executor is shutting down");
+  say("giving back " + held->name() + ": this executor is shutting down");
   {
     const std::lock_guard lock(telling_);
     if (options_.on_drop) options_.on_drop(held->call, "this executor is shutting down");

@@ -17,9 +17,15 @@ namespace colonies {
 
 using Clock = std::chrono::steady_clock;
 
+// What a stream holds, and a heartbeat names, at most.
+inline constexpr int MAX_IN_FLIGHT = 1'000;
+
 // An attempt in hand: from its assignment until the server has the result, or does not want it.
 struct Held {
   explicit Held(scheduler::v1::Assignment assignment) : call(std::move(assignment)) {}
+
+  // For people.
+  std::string name() const;
 
   Call call;
   Clock::time_point taken = Clock::now();
@@ -47,7 +53,7 @@ class Work : public std::enable_shared_from_this<Work> {
   void say(const std::string& line);
   void enter(State state);
 
-  // Joining and pulling, by the thread of `run`; each returns early when it is to stop.
+  // Joining (joining.cpp) and pulling, by the thread of `run`; each returns early when it is to stop.
   void join();
   bool announced();
   void pull();
@@ -61,7 +67,7 @@ class Work : public std::enable_shared_from_this<Work> {
   // False if it is to be sent again, perhaps with another result.
   bool closed(const Held& held, scheduler::v1::Close& close, Backoff& backoff);
 
-  // Heartbeats, and the ends of attempts whose time is over, by one more thread.
+  // Heartbeats, and the ends of attempts whose time is over, by one more thread (leases.cpp).
   void keep_leases();
   Clock::time_point next_beat() const;
   void end_overdue(Clock::time_point now);

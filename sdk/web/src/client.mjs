@@ -1,6 +1,6 @@
 // The stubs, with every call signed over the very bytes that are sent.
 
-import { createClient } from "@connectrpc/connect";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { AuthService } from "../build/stubs/colonies/auth/v1/auth_service_pb.js";
 import { CronService } from "../build/stubs/colonies/cron/v1/cron_service_pb.js";
@@ -104,6 +104,10 @@ export class Client {
 
   #takesPrefix(error) {
     const { code, reason, metadata } = failureOf(error);
+    if (reason === "SIGNATURE_REPLAYED") {
+      // Browsers send a request again by themselves when its connection breaks. The nonce was new: the answer to the first is lost.
+      throw new ConnectError("no answer: the connection broke while the call was made", Code.Unavailable, undefined, undefined, error);
+    }
     if (code !== "UNAUTHENTICATED" || reason !== "NONCE_PREFIX_REQUIRED" || !PREFIX.test(metadata.nonce_prefix)) return false;
     this.#nonces = metadata.nonce_prefix;
     return true;

@@ -13,13 +13,13 @@ const NO_BLOBS =
   "its workers cannot be loaded: does this page's content security policy forbid scripts from blob:? Put the functions into a " +
   "module of their own then, and give its URL to the executor as `functions`";
 
-/** An executor ended for this. `code` is that of the refused call, if it was one. */
+/** An executor ended for this. If it was a refused call, it has what an RpcError has. */
 export class ExecutorError extends Error {
   name = "ExecutorError";
 
-  constructor(message, code) {
+  constructor(message, details = {}) {
     super(message);
-    this.code = code;
+    Object.assign(this, details);
   }
 }
 
@@ -150,7 +150,7 @@ export class Executor extends EventTarget {
       worker.onmessage = ({ data: { event, ...detail } }) => {
         if (event === "state") this.#set(detail.state, detail.detail);
         else if (event !== "stopped") this.dispatchEvent(new CustomEvent(event, { detail }));
-        else if (detail.error) reject(new ExecutorError(detail.error.message, detail.error.code));
+        else if (detail.error) reject(new ExecutorError(detail.error.message, detail.error.details));
         else resolve();
       };
       worker.postMessage({ start });

@@ -13,7 +13,8 @@ const LOOKED_AT_SILENCE_MS = 12_000;
 /** Works as an executor's engine: first comes `start`, then what happens to the page. */
 export function serve(scope) {
   const tell = (event) => scope.postMessage(event);
-  const fail = (error) => tell({ event: "stopped", error: { name: error.name, message: error.message, code: error.code } });
+  const fail = ({ message, code, reason, metadata, violations }) =>
+    tell({ event: "stopped", error: { message, details: { code, reason, metadata, violations } } });
   let engine;
   scope.addEventListener("unhandledrejection", ({ reason }) => fail(reason instanceof Error ? reason : new Error(String(reason))));
   scope.addEventListener("message", ({ data }) => {

@@ -93,10 +93,10 @@ test-fuzz: $(VENV)/.dev ## Send ten thousand requests of raw bytes to each metho
 	$(BIN)/python -m pytest -q -m fuzz
 
 .PHONY: demo-browser
-demo-browser: ## The same with its last function in a real browser, headless Chromium (apt-get install chromium)
+demo-browser: ## The same with its last function in a real browser, headless Chromium (apt-get install chromium libatomic1)
 	@for each in "$$COLONIES_CHROMIUM" chromium chromium-browser google-chrome google-chrome-stable; do \
 		command -v "$$each" >/dev/null && exit; \
-	done; echo "no Chromium is installed here: apt-get install chromium, or set COLONIES_CHROMIUM to where it is" >&2; exit 1
+	done; echo "no Chromium is installed here: apt-get install chromium libatomic1, or set COLONIES_CHROMIUM to where it is" >&2; exit 1
 	@$(MAKE) --no-print-directory $(VENV)/.browser
 	@$(BIN)/colonies demo --browser
 

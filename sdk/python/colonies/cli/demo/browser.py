@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -100,7 +100,13 @@ async def opened(program: str, address: Address, colony: str, profile: Path) -> 
     query = urlencode({"colony": colony, "name": NAME, "types": ",".join(TYPES), "autostart": 1})
     # Chromium's sandbox does not work for root.
     flags = [*_FLAGS, "--no-sandbox"] if os.geteuid() == 0 else list(_FLAGS)
-    async with async_playwright() as playwright:
+    async with AsyncExitStack() as stack:
+        try:
+            playwright = await stack.enter_async_context(async_playwright())
+        except Exception as error:
+            # Its Node is linked with a library that a small Debian does not have, and says so on standard error alone.
+            msg = "what drives the browser cannot start; apt-get install libatomic1, if that is what it lacks"
+            raise CliError(msg) from error
         try:
             context = await playwright.chromium.launch_persistent_context(
                 profile,

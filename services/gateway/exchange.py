@@ -13,6 +13,8 @@ from services.gateway.room import Room
 
 # Where `serving.Connection` leaves what cuts the connection off.
 ABORT = "colonies.abort"
+# Of what is written, so much has to get through within `write_seconds`; and no more than that lies with the connection.
+PIECE = 256 * 1024
 HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -75,8 +77,7 @@ class Exchange:
     async def answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """The whole answer. Errors as for `write`."""
         await self.begin(status, {**headers, "content-length": str(len(body))})
-        if body:
-            await self.write(body)
+        await self.write(body)
         await self.end()
 
     async def refuse(self, problem: Problem) -> None:
@@ -91,12 +92,13 @@ class Exchange:
         await self._sent({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, data: bytes) -> None:
-        """A piece of the answer.
+        """A part of the answer.
 
         Raises:
             Gone: what was written before did not get through for too long. The connection is cut off.
         """
-        await self._sent({"type": "http.response.body", "body": data, "more_body": True})
+        for begin in range(0, len(data), PIECE):
+            await self._sent({"type": "http.response.body", "body": data[begin : begin + PIECE], "more_body": True})
 
     async def end(self) -> None:
         """The answer's end: out when all but the last of what was written has got through. Errors as for `write`."""

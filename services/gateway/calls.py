@@ -54,7 +54,7 @@ class Calls:
                 told["code"] = "CANCELLED"
                 metrics.GONE.inc()
             except Problem as problem:
-                told.update(code=problem.code, reason=problem.reason)
+                told.update(code=problem.code, reason=problem.reason, **({"detail": problem.detail} if problem.detail else {}))
                 await _tell(exchange, problem)
             except Exception:
                 log.exception("defect", request_id=request_id)

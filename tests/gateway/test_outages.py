@@ -1,6 +1,5 @@
 """What is behind the gateway goes away and comes back."""
 
-import asyncio
 import time
 
 import pytest

@@ -48,6 +48,14 @@ async def _workflow(play: Play, step: Step) -> None:
     play.scope[step.get("keep", "w")] = {"workflow_id": response.workflow_id, **ids}
 
 
+async def _delivered(play: Play, _step: Step) -> None:
+    """Whatever was assigned before has arrived, and the scheduler knows it: it takes back what it was about to send when a stream
+    ends. What comes later on the same stream tells, so the executor must have room for one more.
+    """
+    await _submit(play, {"submit": {"call": "echo", "args": [0]}, "keep": "delivered"})
+    await _until_one(play, {"state": "SUCCESSFUL"}, play.scope["delivered"])
+
+
 async def _process(play: Play, process_id: str) -> process_pb2.Process:
     client = play.colony.user
     request = scheduler.GetProcessRequest(colony_name=client.colony, process_id=process_id)
@@ -161,6 +169,7 @@ STEPS: Mapping[str, Callable[[Play, Step], Awaitable[None]]] = {
     "submit": _submit,
     "workflow": _workflow,
     "until": _until,
+    "delivered": _delivered,
     "referee": _referee,
     "rival": _rival,
     "decide": _decide,

@@ -23,26 +23,28 @@ def test_what_a_service_calls_is_what_it_has_expectations_of(consumer: str) -> N
     assert calls_of(consumer) == expected
 
 
-@pytest.mark.parametrize("consumer", CONSUMERS)
-def test_the_reasons_that_a_service_decides_by_are_expected(consumer: str) -> None:
+def reasons_of(consumer: str) -> set[str]:
+    """What its sources decide by."""
     paths = sources(consumer)
     constants = constants_of(paths)
-    decided = {reason for path in paths for reason in reasons_decided_on(path.read_text(encoding="utf-8"), constants)}
-    promised = {
+    return {reason for path in paths for reason in reasons_decided_on(path.read_text(encoding="utf-8"), constants)}
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_the_reasons_that_a_service_decides_by_are_expected(consumer: str) -> None:
+    expected = {
         step["error"].get("reason")
         for each in all_expectations()
         if each.consumer == consumer
         for step in each.own_steps()
         if "error" in step
     }
-    assert decided <= promised
+    assert reasons_of(consumer) <= expected
 
 
 def test_cron_decides_by_reasons() -> None:
     """So that the test above can fail."""
-    paths = sources("cron")
-    found = {reason for path in paths for reason in reasons_decided_on(path.read_text(encoding="utf-8"), constants_of(paths))}
-    assert {"ON_BEHALF_REVOKED", "WORKFLOW_ID_TAKEN", "OUTPUTS_TOO_LARGE"} <= found
+    assert {"ON_BEHALF_REVOKED", "WORKFLOW_ID_TAKEN", "OUTPUTS_TOO_LARGE"} <= reasons_of("cron")
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS)

@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 from starlette.types import Receive, Scope, Send
 
 from services.gateway import metrics
+from services.gateway.arrivals import Arrivals, counted
 from services.gateway.ending import Ending
 from services.gateway.exchange import PIECE, Exchange, Gone
 from services.gateway.problems import Problem, defect, draining, invalid, of_call
@@ -38,8 +39,11 @@ class Calls:
         self._ending = ending
         self._requests = _room("requests", settings.max_requests, metrics.IN_HAND.labels("requests"))
         self._streams = _room("streams", settings.max_streams, metrics.IN_HAND.labels("streams"))
-        # Of each its own: who reads slowly holds up nobody who asks.
-        self._bodies = _room("bytes", settings.max_held_bytes, metrics.HELD_BYTES)
+        bodies = _room("bytes", settings.max_held_bytes, metrics.HELD_BYTES)
+        self._arrivals = Arrivals(
+            settings.max_arriving, bodies, metrics.IN_HAND.labels("arriving"), metrics.FULL.labels("arriving")
+        )
+        # Not that of bodies: who reads slowly holds up nobody who asks.
         self._answers = _room("answers", settings.max_held_bytes, metrics.HELD_ANSWERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,17 +66,18 @@ class Calls:
                 await _tell(exchange, defect(request_id))
 
     async def _make(self, asked: Asked, exchange: Exchange) -> None:
-        with (self._streams if asked.lines else self._requests).some(1), self._ending.waiting(stream=bool(asked.lines)) as over:
-            if asked.lines and self._ending.begun:
-                raise draining()
-            body = await exchange.body(
-                length=asked.length,
-                at_most=self._settings.max_body_bytes,
-                seconds=self._settings.body_seconds,
-                held=self._bodies,
-            )
-            timeout = asked.timeout if asked.timeout or asked.lines else self._settings.call_seconds
-            try:
+        body = await exchange.body(
+            length=asked.length,
+            at_most=self._settings.max_body_bytes,
+            seconds=self._settings.body_seconds,
+            arrivals=self._arrivals,
+        )
+        room = self._streams if asked.lines else self._requests
+        timeout = asked.timeout if asked.timeout or asked.lines else self._settings.call_seconds
+        try:
+            with room.some(1), self._ending.waiting(stream=bool(asked.lines)) as over:
+                if asked.lines and self._ending.begun:
+                    raise draining()
                 with self._upstream.call(asked.method, bytes(body), asked.metadata, timeout) as call:
                     conversation = _Conversation(exchange, call, over, self._answers)
                     async with conversation:
@@ -80,8 +85,8 @@ class Calls:
                             await conversation.stream(asked.lines, self._settings.quiet_seconds)
                         else:
                             await conversation.single()
-            finally:
-                self._bodies.give_back(len(body))
+        finally:
+            self._arrivals.bodies.give_back(counted(len(body)))
 
 
 class _Conversation:

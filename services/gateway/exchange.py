@@ -8,8 +8,8 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from services.gateway import metrics
+from services.gateway.arrivals import Arrivals, counted
 from services.gateway.problems import Problem, invalid
-from services.gateway.room import Room
 
 # Where `serving.Connection` leaves what cuts the connection off.
 ABORT = "colonies.abort"
@@ -38,8 +38,8 @@ class Exchange:
         self._write_seconds = write_seconds
         self._abort: Callable[[], None] = scope[ABORT]
 
-    async def body(self, *, length: int | None, at_most: int, seconds: float, held: Room) -> bytearray:
-        """The request's body. What it takes of `held` is the caller's to give back.
+    async def body(self, *, length: int | None, at_most: int, seconds: float, arrivals: Arrivals) -> bytearray:
+        """The request's body. What is `counted` of it is the caller's to give back to `arrivals.bodies`.
 
         Raises:
             Problem: it is too large, takes too long, or there is no room for it.
@@ -47,9 +47,9 @@ class Exchange:
         """
         if length is not None and length > at_most:
             raise _too_large(at_most)
-        body = bytearray()
+        body, held = bytearray(), arrivals.bodies
         try:
-            async with asyncio.timeout(seconds):
+            async with arrivals.one(seconds):
                 more = True
                 while more:
                     message = await self._receive()
@@ -58,14 +58,14 @@ class Exchange:
                     piece, more = message.get("body", b""), message.get("more_body", False)
                     if len(body) + len(piece) > at_most:
                         raise _too_large(at_most)
-                    held.take(len(piece))
+                    held.take(counted(len(body) + len(piece)) - counted(len(body)))
                     body += piece
         except TimeoutError:
-            held.give_back(len(body))
-            text = f"did not come within {seconds:g} s"
+            held.give_back(counted(len(body)))
+            text = f"did not come within {seconds:g} s, or sooner where very many come at once"
             raise invalid(408, "body", text, "BODY_TOO_SLOW") from None
         except BaseException:
-            held.give_back(len(body))
+            held.give_back(counted(len(body)))
             raise
         return body
 

@@ -79,7 +79,7 @@ def _check_content(headers: Headers) -> None:
 
 def _signature(headers: Headers) -> Metadata:
     """The entries that sign the call, as they came: twice, if they came twice. What is wrong with them, the service says."""
-    found = []
+    found: list[tuple[str, str]] = []
     for raw, value in headers:
         name = raw.decode("latin-1")
         if name in SIGNED_WITH:

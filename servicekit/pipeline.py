@@ -46,7 +46,7 @@ from servicekit.failures import (
     Violation,
     stranger_denied,
 )
-from servicekit.json_calls import JsonRequestType, json_of
+from servicekit.json_calls import JsonRequestType, envelope_aside, json_of
 from servicekit.limits import LONG_POLLS, Limits, Streams
 from servicekit.members import KNOWN_AS
 from servicekit.nonces import Nonces
@@ -282,7 +282,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         request_type.check_size(body)
         signed = self._gate.authenticate(path, headers, body)
         aside = len(body) >= request_type.aside_from
-        envelope = await asyncio.to_thread(request_type.envelope, body) if aside else request_type.envelope(body)
+        envelope = await envelope_aside(request_type, body) if aside else request_type.envelope(body)
         caller = await self._gate.admit(request_type.method, signed, envelope)
         await self._gate.claim(caller)
         set_current(caller)

@@ -29,6 +29,8 @@ from deploy.local.valkey import Valkey
 
 # The caller's own directory and TLS are not the stack's.
 _NOT_INHERITED = ("COLONIES_DATA_DIR", "COLONIES_TLS", "COLONIES_ALLOW_PLAINTEXT")
+# What a caller may have set for services, and the gateway must not see.
+_FOR_SERVICES = ("COLONIES_POSTGRES_", "COLONIES_REDIS_", "PG")
 
 OnState = Callable[[StackState], None]
 
@@ -97,7 +99,7 @@ class Stack:
                 tls = _tls_environment(certificates.tls(process)) if certificates else {}
                 if process == GATEWAY:
                     told = {"COLONIES_FRONT_DOOR_ADDRESS": way, "COLONIES_CLUSTER": self._state.cluster_id}
-                    return {**_inherited_environment(), **told, **tls}
+                    return {**_without_secrets(_inherited_environment()), **told, **tls}
                 return {
                     **_inherited_environment(),
                     "COLONIES_CLUSTER": self._state.cluster_id,
@@ -244,6 +246,11 @@ def _inherited_environment() -> dict[str, str]:
     }
     # gRPC's own lines about each peer that speaks no TLS are not JSON, and anybody who connects could fill the log with them.
     return {"GRPC_VERBOSITY": "ERROR", **kept, **import_path()}
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for who is not trusted: the addresses of databases have their passwords in them."""
+    return {name: value for name, value in environment.items() if not name.startswith(_FOR_SERVICES)}
 
 
 def import_path() -> dict[str, str]:

@@ -3,16 +3,18 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import grpc
 import structlog
+from prometheus_client import Gauge
 from starlette.types import Receive, Scope, Send
 
 from services.gateway import metrics
+from services.gateway.arrivals import Arrivals, counted
 from services.gateway.ending import Ending
-from services.gateway.exchange import Exchange, Gone
+from services.gateway.exchange import PIECE, Exchange, Gone
 from services.gateway.problems import Problem, defect, draining, invalid, of_call
 from services.gateway.requests import JSON, LINES, Asked, read, request_id_of
 from services.gateway.room import Room
@@ -35,9 +37,14 @@ class Calls:
         self._settings = settings
         self._upstream = upstream
         self._ending = ending
-        self._requests = _room("requests", settings.max_requests)
-        self._streams = _room("streams", settings.max_streams)
-        self._held = Room("bytes", settings.max_held_bytes, metrics.HELD_BYTES, metrics.FULL.labels("bytes"))
+        self._requests = _room("requests", settings.max_requests, metrics.IN_HAND.labels("requests"))
+        self._streams = _room("streams", settings.max_streams, metrics.IN_HAND.labels("streams"))
+        bodies = _room("bytes", settings.max_held_bytes, metrics.HELD_BYTES)
+        self._arrivals = Arrivals(
+            settings.max_arriving, bodies, metrics.IN_HAND.labels("arriving"), metrics.FULL.labels("arriving")
+        )
+        # Not that of bodies: who reads slowly holds up nobody who asks.
+        self._answers = _room("answers", settings.max_held_bytes, metrics.HELD_ANSWERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = request_id_of(scope["headers"])
@@ -51,7 +58,7 @@ class Calls:
                 told["code"] = "CANCELLED"
                 metrics.GONE.inc()
             except Problem as problem:
-                told.update(code=problem.code, reason=problem.reason)
+                told.update(code=problem.code, reason=problem.reason, **({"detail": problem.detail} if problem.detail else {}))
                 await _tell(exchange, problem)
             except Exception:
                 log.exception("defect", request_id=request_id)
@@ -59,35 +66,37 @@ class Calls:
                 await _tell(exchange, defect(request_id))
 
     async def _make(self, asked: Asked, exchange: Exchange) -> None:
-        with (self._streams if asked.lines else self._requests).one(), self._ending.waiting(stream=bool(asked.lines)) as over:
-            if asked.lines and self._ending.begun:
-                raise draining()
-            body = await exchange.body(
-                length=asked.length,
-                at_most=self._settings.max_body_bytes,
-                seconds=self._settings.body_seconds,
-                held=self._held,
-            )
-            timeout = asked.timeout if asked.timeout or asked.lines else self._settings.call_seconds
-            try:
+        body = await exchange.body(
+            length=asked.length,
+            at_most=self._settings.max_body_bytes,
+            seconds=self._settings.body_seconds,
+            arrivals=self._arrivals,
+        )
+        room = self._streams if asked.lines else self._requests
+        timeout = asked.timeout if asked.timeout or asked.lines else self._settings.call_seconds
+        try:
+            with room.some(1), self._ending.waiting(stream=bool(asked.lines)) as over:
+                if asked.lines and self._ending.begun:
+                    raise draining()
                 with self._upstream.call(asked.method, bytes(body), asked.metadata, timeout) as call:
-                    conversation = _Conversation(exchange, call, over)
+                    conversation = _Conversation(exchange, call, over, self._answers)
                     async with conversation:
                         if asked.lines:
                             await conversation.stream(asked.lines, self._settings.quiet_seconds)
                         else:
                             await conversation.single()
-            finally:
-                self._held.give_back(len(body))
+        finally:
+            self._arrivals.bodies.give_back(counted(len(body)))
 
 
 class _Conversation:
     """A call under way, its client, and the end of this replica: whichever speaks first."""
 
-    def __init__(self, exchange: Exchange, call: Any, over: "asyncio.Future[None]") -> None:
+    def __init__(self, exchange: Exchange, call: Any, over: "asyncio.Future[None]", answers: Room) -> None:
         self._exchange = exchange
         self._call = call
         self._over = over
+        self._answers = answers
         self._gone = asyncio.ensure_future(exchange.gone())
         self._reading: asyncio.Future[Any] | None = None
 
@@ -108,7 +117,8 @@ class _Conversation:
         alone = message is not grpc.aio.EOF and await self._come(END_SECONDS) and self._message() is grpc.aio.EOF
         if not alone:
             raise invalid(406, "accept", f"this method streams: ask for {LINES[0]}", "STREAMS")
-        await self._exchange.answer(200, message, {"content-type": JSON})
+        with self._holding(message):
+            await self._exchange.answer(200, message, {"content-type": JSON})
 
     async def stream(self, kind: str, quiet_seconds: float) -> None:
         """The answer is a line for each message."""
@@ -126,7 +136,12 @@ class _Conversation:
                 return
             if spoken:
                 metrics.LINES.inc()
-            await exchange.write(message + QUIET)
+            with self._holding(message):
+                await exchange.write(message + QUIET)
+
+    def _holding(self, message: bytes) -> AbstractContextManager[None]:
+        """Room for an answer for as long as its reader takes. What is small always has some."""
+        return self._answers.some(len(message)) if len(message) > PIECE else nullcontext()
 
     async def _come(self, seconds: float | None) -> bool:
         """Waits for the next message, or the end; whether one of them has come.
@@ -168,8 +183,8 @@ async def _tell(exchange: Exchange, problem: Problem) -> None:
             await exchange.end()
 
 
-def _room(kind: str, limit: int) -> Room:
-    return Room(kind, limit, metrics.IN_HAND.labels(kind), metrics.FULL.labels(kind))
+def _room(kind: str, limit: int, taken: Gauge) -> Room:
+    return Room(kind, limit, taken, metrics.FULL.labels(kind))
 
 
 @contextmanager

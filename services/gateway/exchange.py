@@ -8,11 +8,13 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from services.gateway import metrics
+from services.gateway.arrivals import Arrivals, counted
 from services.gateway.problems import Problem, invalid
-from services.gateway.room import Room
 
 # Where `serving.Connection` leaves what cuts the connection off.
 ABORT = "colonies.abort"
+# Of what is written, so much has to get through within `write_seconds`; and no more than that lies with the connection.
+PIECE = 256 * 1024
 HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -36,8 +38,8 @@ class Exchange:
         self._write_seconds = write_seconds
         self._abort: Callable[[], None] = scope[ABORT]
 
-    async def body(self, *, length: int | None, at_most: int, seconds: float, held: Room) -> bytearray:
-        """The request's body. What it takes of `held` is the caller's to give back.
+    async def body(self, *, length: int | None, at_most: int, seconds: float, arrivals: Arrivals) -> bytearray:
+        """The request's body. What is `counted` of it is the caller's to give back to `arrivals.bodies`.
 
         Raises:
             Problem: it is too large, takes too long, or there is no room for it.
@@ -45,9 +47,9 @@ class Exchange:
         """
         if length is not None and length > at_most:
             raise _too_large(at_most)
-        body = bytearray()
+        body, held = bytearray(), arrivals.bodies
         try:
-            async with asyncio.timeout(seconds):
+            async with arrivals.one(seconds):
                 more = True
                 while more:
                     message = await self._receive()
@@ -56,14 +58,14 @@ class Exchange:
                     piece, more = message.get("body", b""), message.get("more_body", False)
                     if len(body) + len(piece) > at_most:
                         raise _too_large(at_most)
-                    held.take(len(piece))
+                    held.take(counted(len(body) + len(piece)) - counted(len(body)))
                     body += piece
         except TimeoutError:
-            held.give_back(len(body))
-            text = f"did not come within {seconds:g} s"
+            held.give_back(counted(len(body)))
+            text = f"did not come within {seconds:g} s, or sooner where very many come at once"
             raise invalid(408, "body", text, "BODY_TOO_SLOW") from None
         except BaseException:
-            held.give_back(len(body))
+            held.give_back(counted(len(body)))
             raise
         return body
 
@@ -75,8 +77,7 @@ class Exchange:
     async def answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """The whole answer. Errors as for `write`."""
         await self.begin(status, {**headers, "content-length": str(len(body))})
-        if body:
-            await self.write(body)
+        await self.write(body)
         await self.end()
 
     async def refuse(self, problem: Problem) -> None:
@@ -91,12 +92,13 @@ class Exchange:
         await self._sent({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, data: bytes) -> None:
-        """A piece of the answer.
+        """A part of the answer.
 
         Raises:
             Gone: what was written before did not get through for too long. The connection is cut off.
         """
-        await self._sent({"type": "http.response.body", "body": data, "more_body": True})
+        for begin in range(0, len(data), PIECE):
+            await self._sent({"type": "http.response.body", "body": data[begin : begin + PIECE], "more_body": True})
 
     async def end(self) -> None:
         """The answer's end: out when all but the last of what was written has got through. Errors as for `write`."""

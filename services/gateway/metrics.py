@@ -5,6 +5,7 @@ from prometheus_client import Counter, Gauge, Histogram
 ANSWERED = Counter("colonies_gateway_requests_total", "Requests that ended, by kind and status code.", ["kind", "code"])
 IN_HAND = Gauge("colonies_gateway_in_hand", "Requests and streams in hand.", ["kind"])
 HELD_BYTES = Gauge("colonies_gateway_held_bytes", "Bytes of requests' bodies that are held.")
+HELD_ANSWERS = Gauge("colonies_gateway_held_answer_bytes", "Bytes of large answers that are held until they are read.")
 FULL = Counter("colonies_gateway_full_total", "Requests that were turned away for lack of room.", ["kind"])
 LINES = Counter("colonies_gateway_lines_total", "Lines that streams have brought, without the empty ones.")
 CUT_OFF = Counter("colonies_gateway_cut_off_total", "Readers that were cut off because they took nothing for too long.")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from services.gateway.problems import no_such_path, wrong_verb
 
@@ -26,8 +27,6 @@ HEADERS = {
     # Asked about each time, and not sent again while it is the same.
     "cache-control": "no-cache",
 }
-# All that are answered; of those that change things none does.
-VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -91,9 +90,12 @@ class Pages:
     def __init__(self, pages: Mapping[str, Page]) -> None:
         self._pages = pages
 
-    async def serve(self, request: Request) -> Response:
-        """One of them."""
-        page = self._pages.get(request.url.path)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request with one of them."""
+        await self._answer(Request(scope))(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response:
+        page = self._pages.get(request.scope["path"])
         if page is None or request.method not in {"GET", "HEAD"}:
             problem = no_such_path() if page is None else wrong_verb("GET")
             return Response(

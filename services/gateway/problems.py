@@ -31,6 +31,11 @@ HTTP_STATUS: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.DATA_LOSS: 500,
 }
 RETRY_SOON_S = 0.5
+# What nobody behind the front door has said, by its code. gRPC's own words for it hold addresses, and are for the log.
+_NOBODYS: dict[grpc.StatusCode, tuple[str, str]] = {
+    grpc.StatusCode.UNAVAILABLE: ("UNREACHABLE", "this service is out of reach; what was asked may have been done"),
+    grpc.StatusCode.UNIMPLEMENTED: ("NO_SUCH_METHOD", "there is no such method"),
+}
 
 
 @dataclass(eq=False)
@@ -45,6 +50,8 @@ class Problem(Exception):
     fields: Sequence[FieldViolation] = ()
     retry_delay_s: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    # For the log alone.
+    detail: str = ""
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -84,16 +91,21 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
 def of_call(error: grpc.aio.AioRpcError) -> Problem:
     """What a service, or the way to it, answered."""
     told = from_rpc_error(error)
+    reason, message, detail = told.reason, str(told), ""
+    if not reason and told.code in _NOBODYS:
+        detail = message
+        reason, message = _NOBODYS[told.code]
     return Problem(
         status=HTTP_STATUS[told.code],
         code=told.code.name,
-        message=str(told),
-        reason=told.reason,
+        message=message,
+        reason=reason,
         metadata=told.metadata,
         fields=told.violations,
         retry_delay_s=RETRY_SOON_S
         if told.retry_delay is None and told.code is grpc.StatusCode.UNAVAILABLE
         else told.retry_delay,
+        detail=detail,
     )
 
 

@@ -19,8 +19,10 @@ REQUEST_ID = "x-request-id"
 TIMEOUT_MS_AT_MOST = 24 * 3600 * 1000
 # What else there is would come back from the front door to where it came from.
 _PATH = re.compile(rb"/api/(colonies\.[A-Za-z0-9_.]{1,200})/([A-Za-z0-9_]{1,100})\Z")
-# What gRPC carries as the value of an entry.
-_VALUE = re.compile(rb"[ -~]{0,1024}\Z")
+# What gRPC carries as the value of an entry; the longest that is right has 128 characters.
+_VALUE = re.compile(rb"[ -~]{0,256}\Z")
+# Twice is wrong, and the service's to say. Many more would be over what gRPC carries.
+_MOST_ENTRIES = 2 * len(SIGNED_WITH)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -77,11 +79,11 @@ def _check_content(headers: Headers) -> None:
 
 def _signature(headers: Headers) -> Metadata:
     """The entries that sign the call, as they came: twice, if they came twice. What is wrong with them, the service says."""
-    found = []
+    found: list[tuple[str, str]] = []
     for raw, value in headers:
         name = raw.decode("latin-1")
         if name in SIGNED_WITH:
-            if _VALUE.match(value) is None:
+            if _VALUE.match(value) is None or len(found) == _MOST_ENTRIES:
                 raise malformed_signature(name)
             found.append((name, value.decode("ascii")))
         elif name.removesuffix("-bin") in SIGNED_WITH:

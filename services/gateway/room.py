@@ -20,17 +20,17 @@ class Room:
         self._turned_away = turned_away
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Room for one, until the block ends.
+    def some(self, amount: int) -> Iterator[None]:
+        """Room for so much, until the block ends.
 
         Raises:
             Problem: there is none.
         """
-        self.take(1)
+        self.take(amount)
         try:
             yield
         finally:
-            self.give_back(1)
+            self.give_back(amount)
 
     def take(self, amount: int) -> None:
         """Takes room. Errors as above."""

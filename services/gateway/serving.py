@@ -9,10 +9,9 @@ from typing import Any, cast
 
 import structlog
 import uvicorn
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from servicekit.entry import StartError, check_plaintext, serve_metrics
@@ -138,13 +137,15 @@ class Gateway:
             ssl_context_factory=(lambda _config, _default: self._context()) if secured else None,
         )
 
-    def _application(self, upstream: Upstream) -> Starlette:
-        return Starlette(
+    def _application(self, upstream: Upstream) -> Router:
+        return Router(
             routes=[
                 Route("/healthz", self._health),
                 Mount("/api", app=Calls(self._settings, upstream, self._ending)),
-                Route("/{path:path}", pages.Pages(pages.load(self._settings.cluster)).serve, methods=pages.VERBS),
-            ]
+            ],
+            # Whatever else is asked for, in whatever way: it is a page, or there is none.
+            default=pages.Pages(pages.load(self._settings.cluster)),
+            redirect_slashes=False,
         )
 
     async def _health(self, request: Request) -> Response:

@@ -18,7 +18,9 @@ class Settings(ProcessSettings):
     # A request's body: its bytes at most, and the seconds in which it must have come.
     max_body_bytes: int = Field(default=4 * MIB + 64 * KIB, ge=KIB, le=64 * MIB)
     body_seconds: float = Field(default=30.0, gt=0, le=3600)
-    # Bytes of bodies that are held at one time.
+    # Requests whose bodies are still to come; the oldest are given up for new ones.
+    max_arriving: int = Field(default=4_000, ge=1, le=100_000)
+    # Bytes of bodies, and of large answers, that are held at one time.
     max_held_bytes: int = Field(default=256 * MIB, ge=MIB, le=64 * 1024 * MIB)
     # Requests that are no streams, and streams, that one replica has in hand at one time.
     max_requests: int = Field(default=2_000, ge=1, le=100_000)
@@ -27,5 +29,5 @@ class Settings(ProcessSettings):
     call_seconds: float = Field(default=120.0, gt=0, le=3600)
     # A stream that is quiet for so long gets an empty line, so that nobody on the way takes it for dead.
     quiet_seconds: float = Field(default=15.0, gt=0, le=600)
-    # A reader that takes nothing for so long is cut off.
+    # A reader that takes less than 256 KiB in so long is cut off.
     write_seconds: float = Field(default=30.0, gt=0, le=600)

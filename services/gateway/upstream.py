@@ -25,7 +25,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Whoever asks has come through the front door: it is there again.
+    ("grpc.max_reconnect_backoff_ms", 300),
 )
 
 

@@ -125,6 +125,8 @@ async def test_entries_go_on_as_they_came(here: Stage) -> None:
             ((*call.headers, (name, value)), "SIGNATURE_MALFORMED"),
             ((*rest, (name, value.upper() + "A")), "SIGNATURE_MALFORMED"),
             ((*rest, (name, "")), "SIGNATURE_MALFORMED"),
+            ((*call.headers, *((name, value),) * 90), "SIGNATURE_MALFORMED"),
+            ((*rest, (name, "a" * 50_000)), "SIGNATURE_MALFORMED"),
             ((*rest, (name, value + "\x7f")), "SIGNATURE_MALFORMED"),
             ((*rest, (name, "\xe9" + value)), "SIGNATURE_MALFORMED"),
             ((*call.headers, (f"{name}-bin", "AAAA")), "SIGNATURE_MALFORMED"),
@@ -166,6 +168,7 @@ async def test_what_is_no_call(here: Stage) -> None:
     for unknown in ("/colonies.scheduler.v1.SchedulerService/Nothing", "/colonies.nothing.v1.NothingService/Get"):
         reply = await here.call(unknown)
         assert (reply.status, reply.document["code"]) == (501, "UNIMPLEMENTED"), reply
+        assert (reply.document["reason"], reply.document["message"]) == ("NO_SUCH_METHOD", "there is no such method")
     with_charset = request("POST", path, [("Content-Type", "application/json; charset=utf-8"), *signature], body)
     assert (await ask(here.port, with_charset)).status == 404  # the process's absence: it got through
 

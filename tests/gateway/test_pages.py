@@ -74,6 +74,11 @@ async def test_there_is_nothing_else(here: Stage) -> None:
     posted = await ask(here.port, request("POST", "/", body=b""))
     assert (posted.status, posted.headers["allow"]) == (405, "GET")
     assert (await ask(here.port, request("POST", "/nothing", body=b""))).status == 404
+    # Whatever the path and the verb, it is answered in the one form, under the one policy.
+    for verb, path, status in (("TRACE", "/", 405), ("PROPFIND", "/", 405), ("GET", "/api", 404), ("GET", "/a%0d%0ab", 404)):
+        reply = await ask(here.port, request(verb, path))
+        assert (reply.status, reply.headers["content-type"]) == (status, "application/json"), (verb, path, reply)
+        assert reply.headers["content-security-policy"].startswith("default-src 'none'")
     health = await ask(here.port, request("GET", "/healthz"))
     assert (health.status, health.body) == (200, b"ok")
 

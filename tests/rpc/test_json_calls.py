@@ -229,6 +229,38 @@ async def test_others_are_served_while_large_json_is_read_or_written(
     assert await sending is None
 
 
+async def test_of_large_json_two_documents_at_most_are_read_for_callers_that_may_be_strangers(
+    acme: Acme, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes many times its size, and there is no end to strangers."""
+    original, guard, two, released = JsonRequestType.envelope, threading.Lock(), threading.Event(), threading.Event()
+    now, most = 0, 0
+
+    def watched(kind: JsonRequestType, body: bytes) -> Any:
+        nonlocal now, most
+        if len(body) < ASIDE_FROM:
+            return original(kind, body)
+        with guard:
+            now += 1
+            most = max(most, now)
+            if now == 2:
+                two.set()
+        assert released.wait(10)
+        with guard:
+            now -= 1
+        return original(kind, body)
+
+    monkeypatch.setattr(JsonRequestType, "envelope", watched)
+    body = {"colonyName": COLONY, "requestId": "r" * ASIDE_FROM}
+    calls = [asyncio.ensure_future(refusal(calling(acme, body, key=acme.keys.stranger).send(acme.cluster))) for _ in range(6)]
+    assert await asyncio.to_thread(two.wait, 10)
+    for _ in range(3):
+        await small(acme)
+    released.set()
+    assert {error.reason for error in await asyncio.gather(*calls)} == {"NOT_A_MEMBER"}
+    assert most == 2
+
+
 async def small(acme: Acme) -> None:
     call = calling(acme, {"colonyName": COLONY, "processId": "123e4567-e89b-12d3-a456-426614174000"}, GET)
     assert (await refusal(call.send(acme.cluster))).code is grpc.StatusCode.NOT_FOUND

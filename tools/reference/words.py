@@ -14,8 +14,9 @@ of `[A-Za-z0-9._-]`) is what the logs find it by. A body has at most 4 MiB: what
 MAPPING = """\
 Fields have names in lowerCamelCase; a request may have them as the protos spell them as well, but no field twice, and none
 that the message does not have. 64-bit integers are written as strings (a request may have them as numbers up to 2^53), bytes
-in base64, times as RFC 3339, durations as seconds with an `s`, enums by name. What has its default is left out. Of the
-members of a choice (oneof) one at most may be there."""
+in base64, times as RFC 3339, durations as seconds with an `s`, enums by name. A request may leave out what has its default;
+an answer has it, but for what was not set of messages, choices and optional fields. Of the members of a choice (oneof) one at
+most may be there."""
 
 SIGNING = """\
 Every call is signed with an Ed25519 key by its caller. There are no sessions and no passwords. The signature is over a text
@@ -52,7 +53,7 @@ STATUSES = (
     (503, "UNAVAILABLE", "A part of the server is out of reach, or this gateway is full or ends: try again."),
     (504, "DEADLINE_EXCEEDED", "The deadline passed. What was asked may have been done."),
 )
-# The gateway's own refusals, before there is a call.
+# The gateway's own refusals.
 REFUSALS = (
     (404, "NOT_FOUND", "NO_SUCH_PATH", "There is nothing at this path."),
     (405, "INVALID_ARGUMENT", "WRONG_VERB", "Calls are made by POST."),
@@ -60,6 +61,8 @@ REFUSALS = (
     (408, "INVALID_ARGUMENT", "BODY_TOO_SLOW", "The body did not come in time."),
     (413, "INVALID_ARGUMENT", "BODY_TOO_LARGE", "The body is larger than a gateway takes."),
     (415, "INVALID_ARGUMENT", "WRONG_CONTENT_TYPE", "The body is not called JSON, or is encoded."),
+    (501, "UNIMPLEMENTED", "NO_SUCH_METHOD", "There is no such method."),
+    (503, "UNAVAILABLE", "UNREACHABLE", "This service is out of reach of the gateway. What was asked may have been done."),
     (503, "UNAVAILABLE", "GATEWAY_FULL", "This gateway has as much in hand as it takes: try again, or another."),
     (503, "UNAVAILABLE", "DRAINING", "This gateway ends: make the call again, signed anew."),
 )

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"colonies/build/registryv1"
 	"colonies/build/schedulerv1"
 )
@@ -194,9 +196,9 @@ func (e *Executor) join(ctx context.Context) error {
 	var wait backoff
 	for {
 		approved, err := e.register(ctx)
-		if failure := failureOf(err); failure != nil && failure.RetryDelay > 0 {
+		if failure := failureOf(err); failure != nil && (failure.RetryDelay > 0 || failure.Code == codes.ResourceExhausted) {
 			e.Logf("cannot register yet: %v", err)
-			if !sleep(ctx, failure.RetryDelay) {
+			if !wait.sleep(ctx, failure.RetryDelay) {
 				return ctx.Err()
 			}
 			continue
@@ -214,10 +216,10 @@ func (e *Executor) join(ctx context.Context) error {
 			continue
 		}
 		err = e.announce(ctx)
-		if failure := failureOf(err); failure == nil || failure.Reason != "EXECUTOR_NOT_APPROVED" {
+		if failure := failureOf(err); failure == nil || !failure.isAboutApproval() {
 			return err
 		}
-		// Approved a moment ago, and not every replica knows it yet.
+		// Approved a moment ago, and not every replica knows it yet; or no longer, and registering tells.
 		if !wait.sleep(ctx, 0) {
 			return ctx.Err()
 		}

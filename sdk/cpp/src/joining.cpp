@@ -75,7 +75,7 @@ bool Work::announced() {
   try {
     connection_->call(*registry_, &Registry::AnnounceFunctions, announcement_, {Milliseconds(30'000), FOR_EVER, &pulling_});
   } catch (const Error& error) {
-    if (error.code == StatusCode::PERMISSION_DENIED || error.reason == "EXECUTOR_NOT_APPROVED") return false;
+    if (error.is_about_approval()) return false;
     throw;
   }
   say("executor " + options_.name + " serves colony " + connection_->settings().colony + " with " +

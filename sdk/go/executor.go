@@ -227,7 +227,7 @@ func (e *Executor) join(ctx context.Context) error {
 }
 
 func (e *Executor) register(ctx context.Context) (approved bool, err error) {
-	err = Retry(ctx, func(ctx context.Context) error {
+	err = e.patiently(ctx, func(ctx context.Context) error {
 		reply, err := registryv1.NewRegistryServiceClient(e.client).RegisterExecutor(ctx, &registryv1.RegisterExecutorRequest{
 			Colony: e.client.Colony, Name: e.Name, ExecutorTypes: e.Types, LocationName: e.Location, Capabilities: e.Capabilities,
 		})
@@ -242,8 +242,21 @@ func (e *Executor) announce(ctx context.Context) error {
 	for _, name := range e.names() {
 		request.Functions = append(request.Functions, e.announced[name])
 	}
-	return Retry(ctx, func(ctx context.Context) error {
+	return e.patiently(ctx, func(ctx context.Context) error {
 		_, err := registryv1.NewRegistryServiceClient(e.client).AnnounceFunctions(ctx, request)
+		return err
+	})
+}
+
+// patiently is Retry, which says once that nobody answers.
+func (e *Executor) patiently(ctx context.Context, call func(context.Context) error) error {
+	told := false
+	return Retry(ctx, func(try context.Context) error {
+		err := call(try)
+		if failure := failureOf(err); failure != nil && failure.isOutage() && !told && ctx.Err() == nil {
+			told = true
+			e.Logf("no answer from %s, trying until there is one: %v", e.client.Address, err)
+		}
 		return err
 	})
 }

@@ -188,7 +188,7 @@ module Colonies
         wait_for_approval
         functions = @functions.values.map(&:to_message)
         request = Registry::V1::AnnounceFunctionsRequest.new(colony_name: @connection.colony, functions: functions)
-        @connection.registry.announce_functions(request)
+        @connection.registry.announce_functions(request, retries: false)
       rescue Error => e
         # It was approved a moment ago, and not every replica knows it yet; or no longer, and registering tells.
         raise unless e.passes? || e.retry_delay || e.about_approval?
@@ -200,7 +200,8 @@ module Colonies
     end
 
     def wait_for_approval
-      until @connection.registry.register_executor(@registration).executor.state == :EXECUTOR_STATE_APPROVED
+      # Whoever rescues the error of an outage says that there is one.
+      until @connection.registry.register_executor(@registration, retries: false).executor.state == :EXECUTOR_STATE_APPROVED
         unless @state == :waiting_for_approval
           @logger.warn("waiting for approval: colonies executor approve #{@name}   (identity #{@connection.key.identity})")
         end

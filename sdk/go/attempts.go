@@ -111,7 +111,7 @@ func (h *hand) close(one *held, outcome *schedulerv1.Close) {
 		case err == nil:
 			h.release(one)
 			return
-		case isUnwanted(failure), isAboutResult(failure) && replaced:
+		case isUnwanted(failure), isAboutResult(failure) && replaced, failure == nil && replaced:
 			h.Logf("the result of %v is not wanted: %v", one.Call, err)
 			h.release(one)
 			return

@@ -126,6 +126,11 @@ func (e *Error) isPace() bool {
 	return e.Code == codes.ResourceExhausted && (e.Reason == "RATE_LIMITED" || e.Reason == "TOO_MANY_STREAMS")
 }
 
+// isAboutApproval tells whether it is the approval of an executor that is missing, be it for a moment or for good.
+func (e *Error) isAboutApproval() bool {
+	return e.Code == codes.PermissionDenied || e.Reason == "EXECUTOR_NOT_APPROVED"
+}
+
 // prefixAsked is the prefix that nonces must have from now on; empty if the call failed for another reason.
 func (e *Error) prefixAsked() string {
 	prefix := e.Metadata["nonce_prefix"]

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"colonies/build/registryv1"
 	"colonies/build/schedulerv1"
 )
@@ -194,9 +196,9 @@ func (e *Executor) join(ctx context.Context) error {
 	var wait backoff
 	for {
 		approved, err := e.register(ctx)
-		if failure := failureOf(err); failure != nil && failure.RetryDelay > 0 {
+		if failure := failureOf(err); failure != nil && (failure.RetryDelay > 0 || failure.Code == codes.ResourceExhausted) {
 			e.Logf("cannot register yet: %v", err)
-			if !sleep(ctx, failure.RetryDelay) {
+			if !wait.sleep(ctx, failure.RetryDelay) {
 				return ctx.Err()
 			}
 			continue
@@ -214,10 +216,10 @@ func (e *Executor) join(ctx context.Context) error {
 			continue
 		}
 		err = e.announce(ctx)
-		if failure := failureOf(err); failure == nil || failure.Reason != "EXECUTOR_NOT_APPROVED" {
+		if failure := failureOf(err); failure == nil || !failure.isAboutApproval() {
 			return err
 		}
-		// Approved a moment ago, and not every replica knows it yet.
+		// Approved a moment ago, and not every replica knows it yet; or no longer, and registering tells.
 		if !wait.sleep(ctx, 0) {
 			return ctx.Err()
 		}
@@ -225,7 +227,7 @@ func (e *Executor) join(ctx context.Context) error {
 }
 
 func (e *Executor) register(ctx context.Context) (approved bool, err error) {
-	err = Retry(ctx, func(ctx context.Context) error {
+	err = e.patiently(ctx, func(ctx context.Context) error {
 		reply, err := registryv1.NewRegistryServiceClient(e.client).RegisterExecutor(ctx, &registryv1.RegisterExecutorRequest{
 			Colony: e.client.Colony, Name: e.Name, ExecutorTypes: e.Types, LocationName: e.Location, Capabilities: e.Capabilities,
 		})
@@ -240,8 +242,21 @@ func (e *Executor) announce(ctx context.Context) error {
 	for _, name := range e.names() {
 		request.Functions = append(request.Functions, e.announced[name])
 	}
-	return Retry(ctx, func(ctx context.Context) error {
+	return e.patiently(ctx, func(ctx context.Context) error {
 		_, err := registryv1.NewRegistryServiceClient(e.client).AnnounceFunctions(ctx, request)
+		return err
+	})
+}
+
+// patiently is Retry, which says once that nobody answers.
+func (e *Executor) patiently(ctx context.Context, call func(context.Context) error) error {
+	told := false
+	return Retry(ctx, func(try context.Context) error {
+		err := call(try)
+		if failure := failureOf(err); failure != nil && failure.isOutage() && !told && ctx.Err() == nil {
+			told = true
+			e.Logf("no answer from %s, trying until there is one: %v", e.client.Address, err)
+		}
 		return err
 	})
 }

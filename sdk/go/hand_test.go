@@ -178,6 +178,25 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+func TestAResultThatCannotBeWrittenBecomesAFailure(t *testing.T) {
+	h, _, _ := handOf(t)
+	one := &held{Call: &Call{Assignment: assignment("p", 1)}}
+	one.wanted, one.unwanted = context.WithCancel(h.ctx)
+	h.Logf = func(format string, args ...any) {
+		if said := fmt.Sprintf(format, args...); !strings.Contains(said, "was refused") {
+			t.Error(said)
+		}
+		one.unwanted() // the failure would be sent for ever: there is no server
+	}
+	outcome := &schedulerv1.Close{Attempt: one.Ref(), Outcome: &schedulerv1.Close_Success_{Success: &schedulerv1.Close_Success{
+		Outputs: []*schedulerv1.Value{{MediaType: "\xff"}},
+	}}}
+	h.close(one, outcome)
+	if failure := outcome.GetFailure(); failure == nil || !strings.HasPrefix(failure.Errors[0], "its result was refused") {
+		t.Errorf("%v", outcome)
+	}
+}
+
 func TestErrorTextsAreBounded(t *testing.T) {
 	long := bounded(strings.Repeat("é", maxErrorBytes))
 	if len(long) > maxErrorBytes || !utf8.ValidString(long) || !strings.HasSuffix(long, "(cut)") {
@@ -236,6 +255,22 @@ func TestWhichFailuresPass(t *testing.T) {
 		{Error{Code: codes.ResourceExhausted, Reason: "QUEUE_FULL"}, false, false},
 	} {
 		if one.failure.isOutage() != one.outage || one.failure.isPace() != one.pace {
+			t.Errorf("%v", &one.failure)
+		}
+	}
+}
+
+func TestWhichRefusalsAreAboutTheApproval(t *testing.T) {
+	for _, one := range []struct {
+		failure  Error
+		approval bool
+	}{
+		{Error{Code: codes.PermissionDenied, Reason: "EXECUTOR_NOT_APPROVED"}, true},
+		{Error{Code: codes.PermissionDenied, Reason: "NOT_A_MEMBER"}, true},
+		{Error{Code: codes.FailedPrecondition, Reason: "EXECUTOR_NOT_APPROVED"}, true},
+		{Error{Code: codes.FailedPrecondition, Reason: "EXECUTOR_REJECTED"}, false},
+	} {
+		if one.failure.isAboutApproval() != one.approval {
 			t.Errorf("%v", &one.failure)
 		}
 	}

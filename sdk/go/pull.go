@@ -21,12 +21,14 @@ func (e *Executor) pull(ctx context.Context, hand *hand) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if e.state != Reconnecting {
+		failure := failureOf(err)
+		// An outage is told of once. What is refused does not end by itself: a clock that is wrong, an approval that is missing.
+		if e.state != Reconnecting || (failure != nil && !failure.isOutage()) {
 			e.Logf("the stream of assignments ended, opening another one: %v", err)
 		}
 		e.enter(Reconnecting)
 		var delay time.Duration
-		if failure := failureOf(err); failure != nil {
+		if failure != nil {
 			if failure.Code == codes.InvalidArgument {
 				return err
 			}
@@ -35,7 +37,7 @@ func (e *Executor) pull(ctx context.Context, hand *hand) error {
 		if !wait.sleep(ctx, delay) {
 			return nil
 		}
-		if failure := failureOf(err); failure != nil && failure.Code == codes.PermissionDenied {
+		if failure != nil && failure.isAboutApproval() {
 			if err := e.join(ctx); err != nil {
 				return err
 			}

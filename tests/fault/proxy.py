@@ -1,4 +1,5 @@
-"""A TCP proxy on loopback whose connections can be cut: refused, reset, or silent as behind a firewall that drops packets."""
+"""A TCP proxy on loopback whose connections can be cut: refused, reset, or silent (one way, or both) as behind a firewall that
+drops packets."""
 
 import asyncio
 import socket
@@ -20,6 +21,8 @@ class Mode(StrEnum):
     """Nobody listens; connections that were open are closed."""
     HANG = "hang"
     """Connections open, and nothing comes through; what was held back goes on when the proxy passes again."""
+    MUTE = "mute"
+    """What is sent arrives, and no answer comes back; that is held back as by HANG."""
     RESET = "reset"
     """Connections are reset, new ones as soon as they are made."""
 
@@ -31,6 +34,8 @@ class _End(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.other = other
         self._proxy = proxy
+        # The end of whoever came to the proxy; the other one is the target's.
+        self._is_near = other is None
         self._full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -63,7 +68,8 @@ class _End(asyncio.Protocol):
         """Reads, or does not, as the mode and the other end's buffer allow."""
         if self.transport is None or self.transport.is_closing():
             return
-        if self.other is not None and not self.other._full and self._proxy.mode is Mode.PASS:
+        passes = self._proxy.mode is Mode.PASS or (self._proxy.mode is Mode.MUTE and self._is_near)
+        if self.other is not None and not self.other._full and passes:
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()

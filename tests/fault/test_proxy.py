@@ -94,6 +94,17 @@ async def test_hangs_and_goes_on(proxy: Proxy) -> None:
         assert await asyncio.wait_for(reader.readexactly(3), 5) == b"two"
 
 
+async def test_takes_requests_and_holds_answers_back(proxy: Proxy) -> None:
+    reader, writer = await connect(proxy)
+    assert await echoed((reader, writer), b"one") == b"one"
+    await proxy.turn(Mode.MUTE)
+    writer.write(b"two")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), SILENCE_S)
+    await proxy.turn(Mode.PASS)
+    assert await asyncio.wait_for(reader.readexactly(3), 5) == b"two"
+
+
 async def test_resets(proxy: Proxy) -> None:
     before = await connect(proxy)
     assert await echoed(before, b"one") == b"one"

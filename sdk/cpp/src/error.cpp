@@ -31,7 +31,8 @@ bool Error::is_outage() const {
   switch (code) {
     case grpc::StatusCode::UNAVAILABLE:
     case grpc::StatusCode::DEADLINE_EXCEEDED:
-    case grpc::StatusCode::CANCELLED:  // no service says so: a proxy or a dying server has reset the call
+    case grpc::StatusCode::CANCELLED:  // no service says so, nor UNKNOWN: a proxy or a dying server has reset the call
+    case grpc::StatusCode::UNKNOWN:
       return true;
     case grpc::StatusCode::INTERNAL:  // so is a reset of the HTTP/2 stream, which only the text tells from a real fault
       return std::string(what()).find("RST_STREAM") != std::string::npos;
@@ -42,6 +43,10 @@ bool Error::is_outage() const {
 
 bool Error::is_pace() const {
   return code == grpc::StatusCode::RESOURCE_EXHAUSTED && (reason == "RATE_LIMITED" || reason == "TOO_MANY_STREAMS");
+}
+
+bool Error::is_about_approval() const {
+  return code == grpc::StatusCode::PERMISSION_DENIED || reason == "EXECUTOR_NOT_APPROVED";
 }
 
 std::string code_name(grpc::StatusCode code) {

@@ -46,11 +46,13 @@ void Work::join() {
   request.set_location_name(options_.location);
   *request.mutable_capabilities() = offered(options_);
   Backoff backoff;
+  bool lost = false;
   while (!pulling_.cancelled()) {
     Milliseconds wait = APPROVAL_POLL;
     try {
       const auto response = connection_->call(*registry_, &Registry::RegisterExecutor, request,
-                                              {Milliseconds(30'000), FOR_EVER, &pulling_});
+                                              {Milliseconds(30'000), Milliseconds(0), &pulling_});
+      lost = false;
       if (response.executor().state() == reg::EXECUTOR_STATE_APPROVED) {
         if (announced()) return;
         wait = backoff.next();
@@ -60,11 +62,12 @@ void Work::join() {
       }
     } catch (const Error& error) {
       // Too many of something, or what proxies make of answers that are not gRPC's: it says nothing about this executor.
-      const bool passes = error.code == StatusCode::RESOURCE_EXHAUSTED || error.code == StatusCode::INTERNAL ||
-                          error.code == StatusCode::UNKNOWN;
+      const bool passes = error.is_outage() || error.code == StatusCode::RESOURCE_EXHAUSTED || error.code == StatusCode::INTERNAL;
       if (!passes || pulling_.cancelled()) throw;
-      say(std::string("cannot register yet: ") + error.what());
-      wait = std::max(wait, error.retry_delay.value_or(wait));
+      // An outage is told of once.
+      if (!lost || !error.is_outage()) say(std::string("cannot register yet, trying until it is done: ") + error.what());
+      lost = error.is_outage();
+      wait = lost ? backoff.next(error.retry_delay) : std::max(wait, error.retry_delay.value_or(wait));
     }
     pulling_.wait(wait);
   }
@@ -73,9 +76,9 @@ void Work::join() {
 // Gives false if not every replica knows yet that the executor was approved a moment ago.
 bool Work::announced() {
   try {
-    connection_->call(*registry_, &Registry::AnnounceFunctions, announcement_, {Milliseconds(30'000), FOR_EVER, &pulling_});
+    connection_->call(*registry_, &Registry::AnnounceFunctions, announcement_, {Milliseconds(30'000), Milliseconds(0), &pulling_});
   } catch (const Error& error) {
-    if (error.code == StatusCode::PERMISSION_DENIED || error.reason == "EXECUTOR_NOT_APPROVED") return false;
+    if (error.is_about_approval()) return false;
     throw;
   }
   say("executor " + options_.name + " serves colony " + connection_->settings().colony + " with " +

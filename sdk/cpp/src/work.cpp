@@ -102,6 +102,9 @@ void Work::run() {
   } catch (const Error&) {
     // Whatever was under way when it was told to stop has been cut off.
     if (!pulling_.cancelled()) failed = std::current_exception();
+  } catch (...) {
+    // A callback threw, or there is no memory: the threads must end before it goes on to the caller.
+    failed = std::current_exception();
   }
   if (!failed) drain();
   end();
@@ -122,7 +125,7 @@ void Work::pull() {
     lost = !refused;
     enter(State::RECONNECTING);
     pulling_.wait(pull_backoff_.next(error.retry_delay));
-    if (error.code == StatusCode::PERMISSION_DENIED) return;
+    if (error.is_about_approval()) return;
   }
 }
 

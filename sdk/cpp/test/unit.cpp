@@ -112,6 +112,9 @@ void errors_have_the_details_of_the_server() {
   const Error bare({grpc::StatusCode::INTERNAL, "Received RST_STREAM with error code 2", "\xff\xff"});
   CHECK(bare.reason.empty() && !bare.retry_delay && bare.is_outage());
   CHECK(!Error({grpc::StatusCode::INTERNAL, "a fault"}).is_outage());
+  CHECK(Error({grpc::StatusCode::UNKNOWN, "Stream removed"}).is_outage());
+  CHECK(Error({grpc::StatusCode::PERMISSION_DENIED, "not a member"}).is_about_approval());
+  CHECK(!Error({grpc::StatusCode::FAILED_PRECONDITION, "rejected"}).is_about_approval());
   CHECK(std::string(Error({grpc::StatusCode::UNAUTHENTICATED, ""}).what()) == "UNAUTHENTICATED");
 }
 

@@ -144,7 +144,7 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
         else this.#log(`cannot ask for work, trying again: ${error.message}`);
         this.#is("reconnecting");
         await backoff.wait(error.retryDelayMs, signal);
-        if (error.code === "PERMISSION_DENIED") await this.#join();
+        if (isAboutApproval(error)) await this.#join();
         continue;
       }
       this.#is("reconnecting");
@@ -176,8 +176,8 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
         await this.#patiently(() => this.client.registry.announceFunctions(request, { signal }));
         break;
       } catch (error) {
-        // Approved a moment ago, and not every replica knows it yet.
-        if (!(error instanceof RpcError) || error.code !== "PERMISSION_DENIED") throw error;
+        // Approved a moment ago, and not every replica knows it yet; or no longer, and registering tells.
+        if (!(error instanceof RpcError) || !isAboutApproval(error)) throw error;
         await backoff.wait(error.retryDelayMs, signal);
       }
     }
@@ -249,4 +249,9 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
     this.#state = state;
     this.emit("state", state);
   }
+}
+
+/** It is the approval of the executor that is missing, be it for a moment or for good. */
+function isAboutApproval(error: RpcError): boolean {
+  return error.code === "PERMISSION_DENIED" || error.reason === "EXECUTOR_NOT_APPROVED";
 }

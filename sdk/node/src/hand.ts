@@ -161,7 +161,13 @@ export class Hand {
       } catch (error) {
         held.closing = false;
         if (signal.aborted) return;
-        if (!(error instanceof RpcError)) throw error;
+        if (!(error instanceof RpcError)) {
+          // It cannot even be written: a Value that was made by hand, of the wrong types.
+          if (outcome !== given) throw error;
+          this.given.log(`the result of ${held} cannot be sent: ${String(error)}`);
+          outcome = failure([`its result cannot be sent: ${String(error)}`]);
+          continue;
+        }
         if (isUnwanted(error) || (isInvalid(error) && outcome !== given)) {
           this.given.log(`the result of ${held} is not wanted: ${error.message}`);
           break;

@@ -62,7 +62,12 @@ function success(result: unknown): Outcome {
 
 /** The failure that something thrown means: the text of a Failure, and of all else its name and where it came from. */
 function failureOf(error: unknown): Outcome {
-  if (error instanceof Failure) return failure([error.message], error.retryable);
-  if (error instanceof Error) return failure([`${error.name}: ${error.message}`, ...(error.stack ? [error.stack] : [])]);
-  return failure([`threw ${String(error)}`]);
+  try {
+    if (error instanceof Failure) return failure([`${error.message}`], error.retryable);
+    if (error instanceof Error) return failure([`${error.name}: ${error.message}`, ...(error.stack ? [`${error.stack}`] : [])]);
+    return failure([`threw ${String(error)}`]);
+  } catch {
+    // Its text is a getter that throws, or it has none: that must not hide that something was thrown.
+    return failure(["threw something whose text cannot be told"]);
+  }
 }

@@ -59,6 +59,11 @@ module Colonies
       OUTAGES.include?(code) || (code == "INTERNAL" && message.include?("RST_STREAM"))
     end
 
+    # Whether it is the approval of an executor that is missing, be it for a moment or for good.
+    def about_approval?
+      code == "PERMISSION_DENIED" || reason == "EXECUTOR_NOT_APPROVED"
+    end
+
     # Whether the same call may get through later: an outage, or too many calls a second.
     def passes?
       outage? || (code == "RESOURCE_EXHAUSTED" && %w[RATE_LIMITED TOO_MANY_STREAMS].include?(reason))

@@ -131,24 +131,28 @@ module Colonies
       backoff = Backoff.new
       join
       until @stopping
-        begin
-          watch(backoff)
-        rescue Error => e
-          raise if e.code == "INVALID_ARGUMENT"
-
-          @logger.warn("no work for now: #{e.code}: #{e.message}") unless @state == :reconnecting
-          kept_out = e.code == "PERMISSION_DENIED"
-        end
+        refusal = watch(backoff)
         break if @stopping
 
         state(:reconnecting)
-        sleep(backoff.next(e&.retry_delay))
-        join if kept_out
+        sleep(backoff.next(refusal&.retry_delay))
+        join if refusal&.about_approval?
       end
     end
 
-    # Reads one stream to its end.
+    # Reads one stream to its end; gives the Error that ended it, if one did.
     def watch(backoff)
+      read_stream(backoff)
+      nil
+    rescue Error => e
+      raise if e.code == "INVALID_ARGUMENT"
+
+      # An outage is told of once. What is refused does not end by itself: a clock that is wrong, an approval that is missing.
+      @logger.warn("no work for now: #{e.code}: #{e.message}") unless @state == :reconnecting && e.outage?
+      e
+    end
+
+    def read_stream(backoff)
       request = Scheduler::V1::WatchAssignmentsRequest.new(colony_name: @connection.colony, max_in_flight: @concurrency)
       @heard_at = now
       stream = @connection.scheduler.watch_assignments(request)
@@ -184,10 +188,10 @@ module Colonies
         wait_for_approval
         functions = @functions.values.map(&:to_message)
         request = Registry::V1::AnnounceFunctionsRequest.new(colony_name: @connection.colony, functions: functions)
-        @connection.registry.announce_functions(request)
+        @connection.registry.announce_functions(request, retries: false)
       rescue Error => e
-        # Denied: it was approved a moment ago, and not every replica knows it yet.
-        raise unless e.passes? || e.retry_delay || e.code == "PERMISSION_DENIED"
+        # It was approved a moment ago, and not every replica knows it yet; or no longer, and registering tells.
+        raise unless e.passes? || e.retry_delay || e.about_approval?
 
         @logger.warn("cannot join yet: #{e.code}: #{e.message}") if backoff.first?
         sleep(backoff.next(e.retry_delay))
@@ -196,7 +200,8 @@ module Colonies
     end
 
     def wait_for_approval
-      until @connection.registry.register_executor(@registration).executor.state == :EXECUTOR_STATE_APPROVED
+      # Whoever rescues the error of an outage says that there is one.
+      until @connection.registry.register_executor(@registration, retries: false).executor.state == :EXECUTOR_STATE_APPROVED
         unless @state == :waiting_for_approval
           @logger.warn("waiting for approval: colonies executor approve #{@name}   (identity #{@connection.key.identity})")
         end
@@ -213,9 +218,13 @@ module Colonies
       ensure
         over.call
       end
-      return unless @hand.finish(attempt)
+      close(attempt, outcome) if @hand.finish(attempt)
+    end
 
+    def close(attempt, outcome)
       @closer.close(attempt, outcome)
+    ensure
+      # Whatever happened: what is in hand, and nobody closes any more, would be kept alive for ever.
       @hand.release(attempt)
     end
 
@@ -244,8 +253,7 @@ module Colonies
       return unless @hand.finish(attempt)
 
       @logger.warn("giving back #{attempt}: this executor is shutting down")
-      @closer.close(attempt, Function.failure("its executor was shut down before it was finished", retryable: true))
-      @hand.release(attempt)
+      close(attempt, Function.failure("its executor was shut down before it was finished", retryable: true))
       attempt.drop("SHUTDOWN")
     end
 

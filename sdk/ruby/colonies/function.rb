@@ -40,8 +40,15 @@ module Colonies
     rescue Mismatch => e
       Function.failure(e.message)
     rescue Exception => e # rubocop:disable Lint/RescueException -- whatever a function raises is its result
-      trace = Array(e.backtrace).reject { |line| line.start_with?(SDK_FILES) }.join("\n")
-      Function.failure("#{e.class}: #{e.message}", trace, retryable: e.is_a?(Retryable))
+      Function.failure_of(e)
+    end
+
+    def self.failure_of(error)
+      trace = Array(error.backtrace).reject { |line| line.start_with?(SDK_FILES) }.join("\n")
+      failure("#{error.class}: #{error.message}", trace, retryable: error.is_a?(Retryable))
+    rescue StandardError
+      # An exception whose text fails must not hide that there was one.
+      failure("#{error.class} (its text cannot be told)", retryable: error.is_a?(Retryable))
     end
 
     def self.failure(*errors, retryable: false)

@@ -97,7 +97,7 @@ module Colonies
     # The server does not count functions that were dropped and still run: what it sends beyond waits here.
     def start_waiting
       while @running < @concurrency && (attempt = @waiting.shift)
-        next if attempt.dropped?
+        next if attempt.dropped? || attempt.finished
 
         @running += 1
         Thread.new(attempt) { |one| @run.call(one, method(:function_over)) }

@@ -43,6 +43,13 @@ class TestFunction < Minitest::Test
     end
   end
 
+  def test_an_exception_whose_text_fails_is_a_failure_too
+    mute = Class.new(Colonies::Retryable) { def message = raise("no text") }
+    failure = run_it(proc { raise mute })
+    assert_match(/its text cannot be told/, failure.errors.first)
+    assert failure.retryable
+  end
+
   def test_whatever_is_raised_is_a_failure
     failure = run_it(proc { raise "bad" })
     assert_equal "RuntimeError: bad", failure.errors.first

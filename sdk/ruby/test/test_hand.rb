@@ -27,6 +27,16 @@ class TestHand < Minitest::Test
     assert_equal "c", began.first.process_id
   end
 
+  def test_what_was_given_back_before_there_was_a_place_is_not_run
+    @hand.take([attempt("a"), attempt("b"), attempt("c")])
+    _, over = began
+    began
+    assert @hand.finish(@hand.to_a.last)
+    over.call
+    @hand.take([attempt("d")])
+    assert_equal "d", began.first.process_id
+  end
+
   def test_the_same_attempt_is_not_run_again
     one = attempt("a")
     @hand.take([one])

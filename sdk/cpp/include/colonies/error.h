@@ -35,6 +35,8 @@ class Error : public std::runtime_error {
   bool is_outage() const;
   // Whether it is only how often this caller calls: the same call gets through later.
   bool is_pace() const;
+  // Whether it is the approval of an executor that is missing, be it for a moment or for good.
+  bool is_about_approval() const;
 };
 
 // The name of a status code, such as "NOT_FOUND".

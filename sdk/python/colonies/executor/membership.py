@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from colonies.client import AsyncClient
 from colonies.client.calls import Backoff
-from colonies.errors import PermissionDeniedError, ResourceExhaustedError
+from colonies.errors import FailedPreconditionError, PermissionDeniedError, ResourceExhaustedError
 from colonies.executor.state import States
 from colonies.registry.v1 import registry_service_pb2 as registry
 
 APPROVAL_POLL_SECONDS = 2.0
+NOT_APPROVED = "EXECUTOR_NOT_APPROVED"
 
 log = logging.getLogger("colonies.executor")
 
@@ -41,8 +42,10 @@ class Membership:
             await self._approval()
             try:
                 await self.client.announce_functions(self.functions)
-            except PermissionDeniedError:
-                # Approved a moment ago, and not every replica knows it yet.
+            except (PermissionDeniedError, FailedPreconditionError) as error:
+                if isinstance(error, FailedPreconditionError) and error.reason != NOT_APPROVED:
+                    raise
+                # Approved a moment ago, and not every replica knows it yet; or no longer, and registering tells.
                 await asyncio.sleep(backoff.next_seconds())
             else:
                 break

@@ -30,6 +30,8 @@ LEASE_MS = 9_000
 RECOVERY_S = 60.0
 # The referee's calls ride out what it does itself.
 RIDE_OUT_S = 60.0
+# Where the browser's driver has its page.
+ORIGINS = ("http://browser-driver.localhost",)
 # What is killed in the middle of cases, if the stack has it.
 VICTIMS = ("scheduler", "gateway")
 
@@ -67,7 +69,8 @@ class Stage:
         added = {"COLONIES_LEASE_MS": str(LEASE_MS), "COLONIES_LOG_LEVEL": "warning"}
         os.environ.update(added)
         try:
-            state = await asyncio.to_thread(up, StackSettings(data_dir=self.data_dir, port=self.port))
+            settings = StackSettings(data_dir=self.data_dir, port=self.port, allowed_origins=ORIGINS)
+            state = await asyncio.to_thread(up, settings)
         finally:
             for name in added:
                 del os.environ[name]

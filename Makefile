@@ -25,6 +25,11 @@ $(VENV)/.server: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[server]'
 	@touch $@
 
+# What a browser is driven with; the browser itself comes from the system, and is looked for first.
+$(VENV)/.browser: $(VENV)/.server
+	$(BIN)/pip install --quiet --editable '.[server,browser]'
+	@touch $@
+
 # What developing needs on top.
 $(VENV)/.dev: $(VENV)/.server
 	$(BIN)/pip install --quiet --editable '.[server,dev]'
@@ -43,7 +48,7 @@ demo: $(VENV)/.server ## Run the paper's example on a local stack and print its 
 	@$(BIN)/colonies demo
 
 .PHONY: up
-up: $(VENV)/.server ## Start the local stack: Postgres, valkey, four services, front door
+up: $(VENV)/.server ## Start the local stack: Postgres, valkey, four services, the gateway, the front door
 	@$(BIN)/colonies up
 
 .PHONY: down
@@ -71,6 +76,10 @@ test-crons: $(VENV)/.dev ## A thousand crons every second for five minutes, a re
 test-generators: $(VENV)/.dev ## A hundred thousand arguments into a generator, a replica killed every 20 s, valkey and Postgres once
 	COLONIES_TEST_ARGUMENTS=100000 COLONIES_TEST_PACK_SECONDS=120 COLONIES_TEST_KILL_SECONDS=20 $(BIN)/python -m pytest -q -s tests/fault/test_generators.py
 
+.PHONY: test-streams
+test-streams: $(VENV)/.dev ## Five hundred streams of browsers, and as many of JSON lines, for five minutes each, woken every ten seconds
+	COLONIES_TEST_STREAMS=500 COLONIES_TEST_STREAM_SECONDS=300 $(BIN)/python -m pytest -q -s tests/fault/test_gateway_streams.py
+
 .PHONY: test-audit
 test-audit: $(VENV)/.dev ## Export a thousand workflows of running services, and find a thousand edits of that file
 	COLONIES_TEST_WORKFLOWS=1000 $(BIN)/python -m pytest -q -s -k 'many_workflows or edit' tests/rpc/test_scheduler_audit.py tests/audit/test_edits.py
@@ -84,7 +93,11 @@ test-fuzz: $(VENV)/.dev ## Send ten thousand requests of raw bytes to each metho
 	$(BIN)/python -m pytest -q -m fuzz
 
 .PHONY: demo-browser
-demo-browser: $(VENV)/.dev ## The same with its last function in a real browser, headless Chromium (apt-get install chromium)
+demo-browser: ## The same with its last function in a real browser, headless Chromium (apt-get install chromium)
+	@for each in "$$COLONIES_CHROMIUM" chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v "$$each" >/dev/null && exit; \
+	done; echo "no Chromium is installed here: apt-get install chromium, or set COLONIES_CHROMIUM to where it is" >&2; exit 1
+	@$(MAKE) --no-print-directory $(VENV)/.browser
 	@$(BIN)/colonies demo --browser
 
 .PHONY: conformance

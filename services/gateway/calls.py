@@ -105,13 +105,8 @@ class _Conversation:
         """The answer is the one message."""
         await self._come(None)
         message = self._message()
-        if message is not grpc.aio.EOF:
-            await self._come(END_SECONDS)
-        if (
-            message is grpc.aio.EOF
-            or (self._reading is not None and not self._reading.done())
-            or self._message() is not grpc.aio.EOF
-        ):
+        alone = message is not grpc.aio.EOF and await self._come(END_SECONDS) and self._message() is grpc.aio.EOF
+        if not alone:
             raise invalid(406, "accept", f"this method streams: ask for {LINES[0]}", "STREAMS")
         await self._exchange.answer(200, message, {"content-type": JSON})
 
@@ -119,9 +114,7 @@ class _Conversation:
         """The answer is a line for each message."""
         exchange, quiet = self._exchange, FIRST_SECONDS
         while True:
-            await self._come(quiet)
-            assert self._reading is not None
-            spoken = self._reading.done()
+            spoken = await self._come(quiet)
             message = self._message() if spoken else b""
             if not exchange.begun:
                 await exchange.begin(200, {"content-type": kind})
@@ -135,8 +128,8 @@ class _Conversation:
                 metrics.LINES.inc()
             await exchange.write(message + QUIET)
 
-    async def _come(self, seconds: float | None) -> None:
-        """Waits for the next message, or for its not coming.
+    async def _come(self, seconds: float | None) -> bool:
+        """Waits for the next message, or the end; whether one of them has come.
 
         Raises:
             Gone: the client went away first.
@@ -149,6 +142,7 @@ class _Conversation:
             raise Gone
         if self._over.done() and not self._reading.done():
             raise draining()
+        return self._reading.done()
 
     def _message(self) -> Any:
         """The message that has come, or EOF.

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # The front door asks once a second whether this replica is well.
-TOLD_SECONDS = 1.5
+TOLD_SECONDS = 2.5
 # Its workers hear of it a moment later.
-HEARD_SECONDS = 0.1
+HEARD_SECONDS = 0.2
 
 
 class Ending:

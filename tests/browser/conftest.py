@@ -1,4 +1,4 @@
-"""One stage for all tests of a module: a browser and its services take some seconds to start."""
+"""One stage for all tests of this folder: a browser and its services take some seconds to start."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +16,7 @@ if why := missing():
     pytest.skip(why, allow_module_level=True)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", name="stage")
+@pytest_asyncio.fixture(scope="package", loop_scope="package", name="stage")
 async def running_stage(
     databases: Databases, valkey_server: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stage]:

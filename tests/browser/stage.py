@@ -168,14 +168,14 @@ async def ready(stage: Stage, page: Page, name: str, **settings: Any) -> str:
     return identity
 
 
-async def sees(page: Page, condition: str) -> None:
+async def sees(page: Page, condition: str, *, seconds: float = SECONDS) -> None:
     """Returns when a condition holds in the page. Looks from outside: the policy of a strict page forbids what waits inside."""
 
     async def holds() -> bool:
         return bool(await page.evaluate(condition))
 
     try:
-        await until(holds, condition)
+        await until(holds, condition, seconds=seconds)
     except AssertionError as error:
         now = await page.evaluate("JSON.stringify([executor.state, executor.detail, seen])")
         raise AssertionError(f"{error}: {now}") from None

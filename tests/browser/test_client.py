@@ -9,7 +9,7 @@ from tests.browser.site import Site
 from tests.browser.stage import Stage, with_sdk
 from tests.harness.cluster import CLUSTER, COLONY
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def as_user(stage: Stage, page: Page, **settings: str) -> None:

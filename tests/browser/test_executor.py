@@ -7,7 +7,7 @@ import pytest
 from colonies import values
 from tests.browser.stage import LEASE_MS, Stage, in_state, ready, sees, start
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def test_registers_waits_and_runs(stage: Stage) -> None:
@@ -104,7 +104,8 @@ async def test_what_is_cancelled_is_ended(stage: Stage, name: str) -> None:
         assert await page.evaluate("seen.dropped[0].reason") == "it was cancelled"
         # There is one place: it is free again.
         assert await stage.client().wait(await stage.submit(f"cancelled-{name}", "sum", 1, 2)) == [3]
-        assert await page.evaluate("seen.ended.length") == 1
+        await sees(page, "seen.ended.length === 1")
+        assert await page.evaluate("seen.ended[0].function") == "sum"
 
 
 async def test_what_takes_too_long_is_ended(stage: Stage) -> None:

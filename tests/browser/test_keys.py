@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser.stage import Stage, in_state, start, with_sdk
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 VECTORS = Path(__file__).resolve().parents[2] / "protos" / "vectors"
 

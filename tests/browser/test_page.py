@@ -6,7 +6,7 @@ from playwright.async_api import Page, expect
 from tests.browser.stage import SECONDS, Stage, until
 from tests.harness.cluster import COLONY
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 expect.set_options(timeout=SECONDS * 1000)
 

@@ -33,8 +33,12 @@ def in_hand(kind: str) -> float:
     return float(metrics.IN_HAND.labels(kind)._value.get())
 
 
+async def open_is(method: str, count: int) -> bool:
+    return open_calls(method) == count
+
+
 async def none_open(method: str) -> bool:
-    return open_calls(method) == 0
+    return await open_is(method, 0)
 
 
 def channel_of(process_id: str, **more: Any) -> dict[str, Any]:
@@ -141,7 +145,7 @@ async def test_a_client_that_goes_away_ends_its_call_at_once(here: Stage) -> Non
     for _ in range(3):
         async with here.stream(FOLLOW, channel_of(process_id)) as lines:
             await lines.line()
-            assert open_calls(FOLLOW) == 1
+            await eventually(lambda: open_is(FOLLOW, 1))
         assert await eventually(lambda: none_open(FOLLOW)) < 2
     poll = {"colonyName": COLONY, "maxProcesses": 1, "waitMs": 20_000}
     async with await Connection.to(here.port) as connection:
@@ -175,7 +179,7 @@ async def test_a_reader_that_does_not_read_is_cut_off_and_holds_up_nobody(bare: 
             count += len((await quick.next())["messages"])
         await eventually(was_cut, seconds=10)
         assert await eventually(lambda: in_hand_is("streams", 1)) < 2
-        assert open_calls(FOLLOW) == 1
+        await eventually(lambda: open_is(FOLLOW, 1))
         await append(bare, process_id, 41, b"after")
         assert (await quick.next())["messages"][0]["value"]["data"] == "YWZ0ZXI="
         # What it had been sent ends in the middle, so that nobody takes it for the whole.

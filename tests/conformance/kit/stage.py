@@ -30,8 +30,8 @@ LEASE_MS = 9_000
 RECOVERY_S = 60.0
 # The referee's calls ride out what it does itself.
 RIDE_OUT_S = 60.0
-# Where the browser's driver has its page.
-ORIGINS = ("http://browser-driver.localhost",)
+# The page of the browser's driver comes from here, and so from elsewhere than the server's: calls need the front door's leave.
+DRIVER_ORIGIN = "http://browser-driver.localhost"
 # What is killed in the middle of cases, if the stack has it.
 VICTIMS = ("scheduler", "gateway")
 
@@ -69,7 +69,7 @@ class Stage:
         added = {"COLONIES_LEASE_MS": str(LEASE_MS), "COLONIES_LOG_LEVEL": "warning"}
         os.environ.update(added)
         try:
-            settings = StackSettings(data_dir=self.data_dir, port=self.port, allowed_origins=ORIGINS)
+            settings = StackSettings(data_dir=self.data_dir, port=self.port, allowed_origins=(DRIVER_ORIGIN,))
             state = await asyncio.to_thread(up, settings)
         finally:
             for name in added:

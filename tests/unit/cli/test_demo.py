@@ -1,12 +1,14 @@
 """The parts of the demo that need no server: the gate, the drawing, the check of the values."""
 
 import asyncio
+import sys
 import threading
 
 import pytest
 
 from colonies.cli.bootstrap import Address
-from colonies.cli.demo import functions, gate, paper, tables
+from colonies.cli.demo import browser, functions, gate, paper, tables
+from colonies.cli.failure import CliError
 from colonies.executor import Context
 from colonies.keys import PrivateKey
 from colonies.registry.v1.registry_service_pb2 import Executor
@@ -104,3 +106,16 @@ def test_the_last_table_shows_one_value_bare_and_several_as_a_list(capsys: pytes
     assert ["P1", "[2,", "3]"] in lines
     assert ["P2", "2", "4"] in lines
     assert ["P4", "[4,", "9]", "13"] in lines
+
+
+def test_without_a_browser_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(browser.VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(CliError, match="apt-get install chromium"):
+        browser.chromium()
+    monkeypatch.setenv(browser.VARIABLE, "/no/such/program")
+    with pytest.raises(CliError, match="COLONIES_CHROMIUM is /no/such/program, which is no program"):
+        browser.chromium()
+    monkeypatch.setitem(sys.modules, "playwright", None)
+    with pytest.raises(CliError, match=r"pip install 'colonies\[browser\]'"):
+        browser.chromium()

@@ -12,10 +12,10 @@ export function startExecutor(settings, command, tell, errorOf) {
   const executor = new Executor({ ...settings, name, types, concurrency, labels, functions });
   // Which attempt holds which token.
   const held = new Map();
-  channel.onmessage = ({ data: { event } }) => {
-    if (!event) return;
+  channel.onmessage = async ({ data: { event, id } }) => {
     if (event.event === "started") held.set(event.token, `${event.process_id}/${event.attempt}`);
-    tell({ executor: label, ...event });
+    await tell({ executor: label, ...event });
+    channel.postMessage({ written: id });
   };
   executor.addEventListener("state", ({ detail: { state } }) => {
     if (state !== "stopped") tell({ event: "state", executor: label, state: STATES[state] ?? state });

@@ -3,7 +3,20 @@
 import { parsed, written } from "/text.js";
 
 const channel = new BroadcastChannel(`executor ${new URL(import.meta.url).searchParams.get("executor")}`);
-const tell = (event) => channel.postMessage({ event });
+
+/** Resolves when the event is written: what a function was seen to do may not get lost while its result goes out. */
+function tell(event) {
+  const id = crypto.randomUUID();
+  return new Promise((resolve) => {
+    const hear = ({ data }) => {
+      if (data.written !== id) return;
+      channel.removeEventListener("message", hear);
+      resolve();
+    };
+    channel.addEventListener("message", hear);
+    channel.postMessage({ event, id });
+  });
+}
 
 export function echo(...args) {
   return this.outputs(...args);
@@ -46,12 +59,12 @@ export async function hold(token, ...rest) {
       reject(this.signal.reason);
     });
     const { processId, attempt } = this;
-    tell({ event: "started", process_id: processId, attempt, function: "hold", token, args: [token, ...rest].map(written) });
+    void tell({ event: "started", process_id: processId, attempt, function: "hold", token, args: [token, ...rest].map(written) });
   });
   return this.outputs(...(released?.map(parsed) ?? rest));
 }
 
-export function effect(text, ...rest) {
-  tell({ event: "effect", process_id: this.processId, attempt: this.attempt, text });
+export async function effect(text, ...rest) {
+  await tell({ event: "effect", process_id: this.processId, attempt: this.attempt, text });
   return this.outputs(...rest);
 }

@@ -1,6 +1,8 @@
 """The kit finds what is wrong, and a quick round of it with the Python driver; the whole of it is `make conformance`."""
 
 import asyncio
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,29 @@ def test_a_quick_round_with_python() -> None:
     quick = [case for case in cases() if case.quick]
     assert len(quick) > 25
     assert asyncio.run(hold([PYTHON], quick, kills=False, build=True)) == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(
+            'for line in sys.stdin: print(json.dumps({"id": json.loads(line)["id"], "result": {}}), flush=True)', id="a parrot"
+        ),
+        pytest.param("sys.stdin.readline(); print(json.dumps({'id': 1, 'result': {}}), flush=True)", id="one that dies"),
+        pytest.param("print('ready', flush=True); sys.stdin.read()", id="one that chats"),
+    ],
+)
+def test_a_driver_that_is_wrong_passes_nothing(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.conformance.kit.languages.DRIVERS", tmp_path)
+    (tmp_path / "wrong").mkdir()
+    for name, text in (("build", ""), ("run", f"import json, sys\n{program}\n")):
+        script = tmp_path / "wrong" / name
+        script.write_text(f"#!{sys.executable}\n{text}")
+        script.chmod(0o755)
+    played = [case for case in cases() if case.group in {"signatures", "values"}][:6]
+    faults = asyncio.run(hold([Language("wrong")], played, kills=False, build=True))
+    assert [fault.partition(": ")[0] for fault in faults] == [f"wrong, {case.group}" for case in played]
 
 
 @pytest.mark.conformance

@@ -40,6 +40,10 @@ node_modules/.stamp: package.json
 	npm install --silent --no-audit --no-fund --no-package-lock
 	@touch $@
 
+sdk/web/node_modules/.stamp: sdk/web/package.json
+	npm --prefix sdk/web install --silent --no-audit --no-fund --no-package-lock
+	@touch $@
+
 .PHONY: setup
 setup: $(VENV)/.dev ## Make the virtual environment with everything in it
 
@@ -116,7 +120,7 @@ vectors: $(VENV)/.dev ## Hold the signing code of every language against the vec
 	@$(BIN)/python -m tests.conformance.signatures.conformance
 
 .PHONY: lint
-lint: $(VENV)/.dev node_modules/.stamp ## Ruff, strict mypy, import-linter, buf, stub drift
+lint: $(VENV)/.dev node_modules/.stamp sdk/web/node_modules/.stamp ## Ruff, strict mypy, import-linter, buf, drift of what is generated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
@@ -125,6 +129,7 @@ lint: $(VENV)/.dev node_modules/.stamp ## Ruff, strict mypy, import-linter, buf,
 	npx --no-install buf breaking --against protos/baseline.binpb
 	$(BIN)/python tools/gen.py --check
 	$(BIN)/python -m deploy.envoy.render --check
+	node sdk/web/build.mjs --check
 
 .PHONY: scan
 scan: $(VENV)/.dev ## Look for secrets in the sources, and for advisories against what they depend on
@@ -135,9 +140,10 @@ scan: $(VENV)/.dev ## Look for secrets in the sources, and for advisories agains
 verify: lint scan test ## Everything that must be green before a change lands
 
 .PHONY: gen
-gen: $(VENV)/.dev ## Generate the Python stubs and the front door's compose file
+gen: $(VENV)/.dev sdk/web/node_modules/.stamp ## Generate the Python stubs, the API reference, the front door's compose file, the browser's bundle
 	$(BIN)/python tools/gen.py
 	$(BIN)/python -m deploy.envoy.render
+	node sdk/web/build.mjs
 
 .PHONY: format
 format: $(VENV)/.dev ## Format the sources

@@ -27,7 +27,8 @@ class Play:
 
     Attributes:
         scope: the variables.
-        middle: called where the case says that it is in its middle.
+        middle: called where the case says that it is in its middle; returns when all have come there and the services were killed.
+        flush: makes valkey forget everything, when all have come there.
         later: commands that were given, and streams that are followed, of which is asked later.
         streams: the method of each stream.
         running: executors that were started and have not stopped.
@@ -39,6 +40,7 @@ class Play:
     colony: Colony
     driver: Driver
     middle: Callable[[], Awaitable[None]]
+    flush: Callable[[], Awaitable[None]]
     scope: Scope = field(default_factory=dict)
     later: dict[str, tuple[Message, asyncio.Task[Message | None] | asyncio.Task[None]]] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)

@@ -162,7 +162,7 @@ async def _offered(play: Play, step: Step) -> None:
 
 
 async def _flush(play: Play, _step: Step) -> None:
-    await play.stage.flush_redis()
+    await play.flush()
 
 
 STEPS: Mapping[str, Callable[[Play, Step], Awaitable[None]]] = {

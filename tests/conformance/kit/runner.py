@@ -17,7 +17,7 @@ from tests.conformance.kit.steps import play_step
 # A case that takes longer than this has had a kill.
 LONG_SECONDS = 1.0
 # When one that does not say where its middle is has it.
-MIDDLE_SECONDS = 0.7
+MIDDLE_SECONDS = 0.5
 CASE_SECONDS = 240.0
 
 
@@ -30,7 +30,7 @@ class Verdict:
     killed: bool = False
 
 
-class Middle:
+class Meeting:
     """Where those who play a case meet; what is done there is done once, when all have come that still play."""
 
     def __init__(self, players: int, act: Callable[[], Awaitable[None]]) -> None:
@@ -70,6 +70,19 @@ class Middle:
                 turn.set_result(None)
 
 
+@dataclass(frozen=True, slots=True)
+class Meetings:
+    """What is done to what all languages share, and so only when none of them is half-way through a step of its own."""
+
+    kill: Meeting
+    flush: Meeting
+
+    def leave(self) -> None:
+        """One has played to its end, or failed."""
+        self.kill.leave()
+        self.flush.leave()
+
+
 @dataclass
 class Player:
     """A language with its colony and its driver, which is started again after it has failed."""
@@ -80,10 +93,10 @@ class Player:
     driver: Driver | None = None
     verdicts: dict[Case, Verdict] = field(default_factory=dict)
 
-    async def play(self, case: Case, middle: Callable[[], Awaitable[None]]) -> Verdict:
+    async def play(self, case: Case, meetings: Meetings) -> Verdict:
         """One case, with all its rows."""
         begun = time.time()
-        playing = [self._play_row(case, row, middle) for row in case.rows or ({},)]
+        playing = [self._play_row(case, row, meetings) for row in case.rows or ({},)]
         failures = await asyncio.gather(*playing) if case.at_once else [await row for row in playing]
         failures = [failure for failure in failures if failure]
         seconds = time.time() - begun
@@ -92,10 +105,10 @@ class Player:
             failures = [f"{len(failures)} of {len(case.rows)} rows; {failures[0]}"]
         return Verdict(seconds, "".join(failures), killed)
 
-    async def _play_row(self, case: Case, row: dict[str, object], middle: Callable[[], Awaitable[None]]) -> str:
+    async def _play_row(self, case: Case, row: dict[str, object], meetings: Meetings) -> str:
         play = None
         try:
-            play = Play(self.stage, self.colony, await self.ready_driver(), middle)
+            play = Play(self.stage, self.colony, await self.ready_driver(), meetings.kill.arrive, meetings.flush.arrive)
             play.begin(row)
             play.scope.update({name: fill(value, play.scope) for name, value in row.items()})
             async with asyncio.timeout(CASE_SECONDS):
@@ -144,13 +157,13 @@ async def play_case(case: Case, players: Sequence[Player], stage: Stage, *, kill
         if kills:
             await stage.kill()
 
-    middle = Middle(len(players), kill)
+    meetings = Meetings(Meeting(len(players), kill), Meeting(len(players), stage.flush_redis))
 
     async def play(player: Player) -> None:
         try:
-            verdict = await player.play(case, middle.arrive)
+            verdict = await player.play(case, meetings)
         finally:
-            middle.leave()
+            meetings.leave()
         if kills and not verdict.failure and not verdict.killed and verdict.seconds > LONG_SECONDS:
             verdict = Verdict(verdict.seconds, f"it took {verdict.seconds:.1f} s, and nothing was killed in its middle")
         player.verdicts[case] = verdict

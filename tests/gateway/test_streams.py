@@ -247,9 +247,7 @@ async def test_six_hundred_streams_leave_room_for_calls(bare: Stage) -> None:
         for connection in connections:
             connection.send(bare.http(bare.wire(FOLLOW, channel_of(process_id)), LINES))
         assert set(await asyncio.gather(*(connection.head() for connection in connections))) == {200}
-        await append(bare, process_id, 1, b"all")
-        heard = await asyncio.gather(*(Lines(connection).next() for connection in connections))
-        assert all(one["messages"][0]["value"]["data"] == "YWxs" for one in heard)
+        await eventually(lambda: open_is(FOLLOW, len(connections)), seconds=30)
         assert (await bare.call(INFO)).status == 200
     finally:
         for connection in connections:

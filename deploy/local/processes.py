@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from deploy.local.accounts import Account
 
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 _PROC = Path("/proc")
+_BECOME = Path(__file__).with_name("become.py")
 _POLL_SECONDS = 0.02
 
 
@@ -126,13 +128,15 @@ def launch(
 ) -> subprocess.Popen[bytes]:
     """Starts a process in its own session, in its private directory, writing to its log.
 
-    Its own session keeps a Ctrl-C at the terminal from reaching children before their supervisor has drained them.
+    Its own session keeps a Ctrl-C at the terminal from reaching children before their supervisor has drained them. With an
+    account it is first a Python that becomes that account: see become.py.
     """
+    becoming = [sys.executable, "-I", "-S", _BECOME, account.uid, account.gid] if account else []
     rotate(log)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return subprocess.Popen(
-            [str(part) for part in command],
+            [str(part) for part in (*becoming, *command)],
             cwd=directory,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -140,9 +144,6 @@ def launch(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             umask=0o077,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
         )
     finally:
         os.close(descriptor)

@@ -151,7 +151,6 @@ async def stage(opening: Callable[[], Awaitable[Cluster]]) -> AsyncIterator[Stag
     front_door = EnvoyFrontDoor(root / "envoy", port=free_port())
     try:
         async with AsyncExitStack() as stack:
-            # First, while no threads of gRPC's are about: starting it as another user forks this process.
             await asyncio.to_thread(front_door.start)
             stack.push_async_callback(asyncio.to_thread, front_door.stop)
             cluster = await opening()

@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -206,3 +208,24 @@ def test_killing_only_the_postmaster_is_recovered(open_dir: Path) -> None:
     postgres.start()
     assert postgres.healthy()
     postgres.stop()
+
+
+COUNT_FORKS = """
+import ctypes, sys
+from pathlib import Path
+from deploy.local.valkey import Valkey
+
+forks = []
+counting = ctypes.CFUNCTYPE(None)(lambda: forks.append(1))
+ctypes.CDLL(None).__register_atfork(counting, None, None, None)
+with Valkey(Path(sys.argv[1])) as server:
+    assert server.healthy()
+print(len(forks))
+"""
+
+
+def test_servers_are_started_without_a_fork(open_dir: Path) -> None:
+    """gRPC's threads would begin anew in the child, and could end it before the server is there."""
+    command = [sys.executable, "-c", COUNT_FORKS, str(open_dir / "valkey")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "0\n"

@@ -147,7 +147,7 @@ Milliseconds Backoff::next(std::optional<Milliseconds> at_least) {
 
 Connection::Connection(Settings settings, PrivateKey key)
     : settings_(std::move(settings)), signer_(std::make_shared<Signer>(std::move(key), settings_.cluster)) {
-  if (settings_.cluster.empty()) throw Refused("the cluster id is not known: set COLONIES_CLUSTER (`colonies status` tells it)");
+  settings_.check();
   std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
   interceptors.push_back(std::make_unique<SigningInterceptors>(signer_));
   channel_ = grpc::experimental::CreateCustomChannelWithInterceptors(settings_.address(), credentials_for(settings_),

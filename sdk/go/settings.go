@@ -72,11 +72,13 @@ func SettingsFromEnv() (Settings, error) {
 		CertKeyFile: envOr("COLONIES_CERT_KEY_FILE", saved.CertKeyFile),
 	}
 	overridden := os.Getenv("COLONIES_CA_FILE") != "" || os.Getenv("COLONIES_CERT_FILE") != ""
-	if settings.TLS == "" && saved.TLS != nil && !overridden {
+	// That a network may be trusted with plaintext was said of the profile's own host.
+	elsewhere := saved.TLS != nil && !*saved.TLS && envOr("COLONIES_HOST", saved.Host) != saved.Host
+	if settings.TLS == "" && saved.TLS != nil && !overridden && !elsewhere {
 		settings.TLS = map[bool]string{true: "on", false: "off"}[*saved.TLS]
 	}
 	if settings.Colony == "" {
-		return Settings{}, errors.New("no colony to work in: set COLONIES_COLONY")
+		return Settings{}, errors.New("no colony to work in: start a server here with `colonies up`, or set COLONIES_COLONY, COLONIES_CLUSTER and COLONIES_HOST")
 	}
 	return settings, settings.check()
 }

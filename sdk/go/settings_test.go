@@ -154,6 +154,19 @@ func TestSettingsComeFromAProfile(t *testing.T) {
 			t.Errorf("%v: %+v, %v", one.variables, settings, err)
 		}
 	}
+	// A profile's plaintext is for its own host.
+	plain := strings.Replace(profiles, "tls = true\nca_file = \"/ca.crt\"", "tls = false", 1)
+	if err := os.WriteFile(file, []byte(plain), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environment(t, "CONFIG="+file)
+	if settings, err := SettingsFromEnv(); err != nil || settings.TLS != "off" {
+		t.Errorf("%v, %v", settings, err)
+	}
+	environment(t, "CONFIG="+file, "HOST=far.example")
+	if _, err := SettingsFromEnv(); err == nil || !strings.Contains(err.Error(), "plaintext to far.example") {
+		t.Errorf("%v", err)
+	}
 	environment(t, "CONFIG="+file, "PROFILE=nobody")
 	if _, err := SettingsFromEnv(); err == nil || !strings.Contains(err.Error(), `no profile "nobody"`) {
 		t.Errorf("%v", err)

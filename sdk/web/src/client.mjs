@@ -71,8 +71,9 @@ export class Client {
     const { metadata } = await signCall(this.key, { method, audience, body, nonce: newNonce(this.#nonces) });
     const headers = new Headers(init.headers);
     for (const [name, value] of Object.entries(metadata)) headers.set(name, value);
-    // Not from a cache, and no cookies: the signature is all that says who calls.
-    return fetch(url, { ...init, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+    // No cookies: the signature is all that says who calls. Nothing about caches: answers to POST come from none, and with "no-store"
+    // browsers would also forget what other origins are allowed, and ask for it before every call.
+    return fetch(url, { ...init, headers, credentials: "omit", redirect: "error" });
   }
 
   /** Makes a call, and makes it again at once while it is refused for its nonce: whoever made it does not notice. */

@@ -116,11 +116,16 @@ func configFile() (string, error) {
 	if path := os.Getenv("COLONIES_CONFIG"); path != "" {
 		return path, nil
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", err
+	// A service may have no home, and then says where this is.
+	folder := os.Getenv("XDG_CONFIG_HOME")
+	if folder == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("no folder for keys and profiles: set XDG_CONFIG_HOME: %w", err)
+		}
+		folder = filepath.Join(home, ".config")
 	}
-	return filepath.Join(envOr("XDG_CONFIG_HOME", filepath.Join(home, ".config")), "colonies", "profiles.toml"), nil
+	return filepath.Join(folder, "colonies", "profiles.toml"), nil
 }
 
 // LoadKey is the key that COLONIES_KEY holds, or else the one in KeyFile.

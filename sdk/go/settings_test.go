@@ -179,6 +179,27 @@ func TestSettingsComeFromAProfile(t *testing.T) {
 	}
 }
 
+func TestAServiceWithoutAHomeKeepsItsKeyWhereItIsTold(t *testing.T) {
+	environment(t, "CLUSTER=c", "COLONY=dev", "CONFIG=")
+	folder := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", folder)
+	t.Setenv("HOME", "")
+	settings, err := SettingsFromEnv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := settings.ExecutorKey("e1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "colonies", "executors", "dev", "e1.key")); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("XDG_CONFIG_HOME", "")
+	if _, err := SettingsFromEnv(); err == nil || !strings.Contains(err.Error(), "XDG_CONFIG_HOME") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestSettingsThatCannotBeUsedAreRefused(t *testing.T) {
 	for _, one := range []struct {
 		says      string

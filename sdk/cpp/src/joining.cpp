@@ -70,7 +70,7 @@ void Work::join() {
       lost = error.is_outage();
       wait = lost ? backoff.next(error.retry_delay) : std::max(wait, error.retry_delay.value_or(wait));
     }
-    pulling_.wait(wait);
+    connection_->pause(wait, &pulling_);
   }
 }
 

@@ -124,7 +124,7 @@ void Work::pull() {
     if (refused || !lost) say(std::string("the stream of assignments broke, trying until there is one: ") + error.what());
     lost = !refused;
     enter(State::RECONNECTING);
-    pulling_.wait(pull_backoff_.next(error.retry_delay));
+    connection_->pause(pull_backoff_.next(error.retry_delay), &pulling_);
     if (error.is_about_approval()) return;
   }
 }

@@ -82,7 +82,7 @@ def _refused(headers: Mapping[str, str]) -> Unauthenticated:
 
 
 def _misfit() -> Unauthenticated:
-    msg = "the signature does not fit this call, its key and this cluster"
+    msg = "the signature does not fit this call, its key and this cluster (whose id `colonies status` tells)"
     return Unauthenticated(msg, reason="SIGNATURE_INVALID")
 
 

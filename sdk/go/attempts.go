@@ -32,6 +32,8 @@ func (h *hand) work(one *held) {
 	}
 	if failure := outcome.GetFailure(); failure != nil {
 		h.Logf("%v failed: %s", one.Call, failure.Errors[0])
+	} else {
+		h.Logf("%v successful", one.Call)
 	}
 	go h.close(one, outcome)
 }

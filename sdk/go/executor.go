@@ -207,7 +207,7 @@ func (e *Executor) join(ctx context.Context) error {
 		}
 		if !approved {
 			if e.state != WaitingForApproval {
-				e.Logf("waiting for approval: colonies executor approve %s   (identity %s)", e.Name, e.client.Identity())
+				e.Logf("waiting for approval in colony %s: colonies executor approve %s   (identity %s)", e.client.Colony, e.Name, e.client.Identity())
 			}
 			e.enter(WaitingForApproval)
 			if !sleep(ctx, longestBackoff) {
@@ -271,5 +271,6 @@ func (e *Executor) names() []string {
 }
 
 func (e *Executor) unknown(name string) error {
-	return fmt.Errorf("this executor has no function %q; it has: %s", name, strings.Join(e.names(), ", "))
+	return fmt.Errorf("this executor has no function %q; it has: %s (work goes to any executor of its type: give those with other "+
+		"functions another type)", name, strings.Join(e.names(), ", "))
 }

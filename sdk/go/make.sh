@@ -10,6 +10,7 @@ readonly PROTOS="$(cd "$HERE/../../protos" && pwd)"
 readonly TESTS="$HERE/../../tests/conformance"
 readonly DEBIAN=/usr/share/gocode
 readonly BUILD="$HERE/build"
+readonly CALLER="$PWD"
 readonly PACKAGES=(colonies colonies/examples/client colonies/examples/executor)
 
 missing() {
@@ -75,6 +76,8 @@ case "${1:-build}" in
     go test "${@:2}" colonies
     ;;
   go)
+    # Paths are those of whoever called.
+    cd "$CALLER"
     exec "$@"
     ;;
   *)

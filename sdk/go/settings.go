@@ -72,11 +72,13 @@ func SettingsFromEnv() (Settings, error) {
 		CertKeyFile: envOr("COLONIES_CERT_KEY_FILE", saved.CertKeyFile),
 	}
 	overridden := os.Getenv("COLONIES_CA_FILE") != "" || os.Getenv("COLONIES_CERT_FILE") != ""
-	if settings.TLS == "" && saved.TLS != nil && !overridden {
+	// That a network may be trusted with plaintext was said of the profile's own host.
+	elsewhere := saved.TLS != nil && !*saved.TLS && envOr("COLONIES_HOST", saved.Host) != saved.Host
+	if settings.TLS == "" && saved.TLS != nil && !overridden && !elsewhere {
 		settings.TLS = map[bool]string{true: "on", false: "off"}[*saved.TLS]
 	}
 	if settings.Colony == "" {
-		return Settings{}, errors.New("no colony to work in: set COLONIES_COLONY")
+		return Settings{}, errors.New("no colony to work in: start a server here with `colonies up`, or set COLONIES_COLONY, COLONIES_CLUSTER and COLONIES_HOST")
 	}
 	return settings, settings.check()
 }
@@ -114,11 +116,16 @@ func configFile() (string, error) {
 	if path := os.Getenv("COLONIES_CONFIG"); path != "" {
 		return path, nil
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", err
+	// A service may have no home, and then says where this is.
+	folder := os.Getenv("XDG_CONFIG_HOME")
+	if folder == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("no folder for keys and profiles: set XDG_CONFIG_HOME: %w", err)
+		}
+		folder = filepath.Join(home, ".config")
 	}
-	return filepath.Join(envOr("XDG_CONFIG_HOME", filepath.Join(home, ".config")), "colonies", "profiles.toml"), nil
+	return filepath.Join(folder, "colonies", "profiles.toml"), nil
 }
 
 // LoadKey is the key that COLONIES_KEY holds, or else the one in KeyFile.

@@ -154,6 +154,19 @@ func TestSettingsComeFromAProfile(t *testing.T) {
 			t.Errorf("%v: %+v, %v", one.variables, settings, err)
 		}
 	}
+	// A profile's plaintext is for its own host.
+	plain := strings.Replace(profiles, "tls = true\nca_file = \"/ca.crt\"", "tls = false", 1)
+	if err := os.WriteFile(file, []byte(plain), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environment(t, "CONFIG="+file)
+	if settings, err := SettingsFromEnv(); err != nil || settings.TLS != "off" {
+		t.Errorf("%v, %v", settings, err)
+	}
+	environment(t, "CONFIG="+file, "HOST=far.example")
+	if _, err := SettingsFromEnv(); err == nil || !strings.Contains(err.Error(), "plaintext to far.example") {
+		t.Errorf("%v", err)
+	}
 	environment(t, "CONFIG="+file, "PROFILE=nobody")
 	if _, err := SettingsFromEnv(); err == nil || !strings.Contains(err.Error(), `no profile "nobody"`) {
 		t.Errorf("%v", err)
@@ -162,6 +175,27 @@ func TestSettingsComeFromAProfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := SettingsFromEnv(); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAServiceWithoutAHomeKeepsItsKeyWhereItIsTold(t *testing.T) {
+	environment(t, "CLUSTER=c", "COLONY=dev", "CONFIG=")
+	folder := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", folder)
+	t.Setenv("HOME", "")
+	settings, err := SettingsFromEnv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := settings.ExecutorKey("e1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "colonies", "executors", "dev", "e1.key")); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("XDG_CONFIG_HOME", "")
+	if _, err := SettingsFromEnv(); err == nil || !strings.Contains(err.Error(), "XDG_CONFIG_HOME") {
 		t.Errorf("%v", err)
 	}
 }

@@ -13,7 +13,7 @@ using Stub = scheduler::SchedulerService::Stub;
 
 namespace {
 
-std::string submit(colonies::Connection& connection, Stub& stub, double number) {
+std::string submit(colonies::Connection& connection, Stub& stub, std::int64_t number) {
   scheduler::SubmitProcessesRequest request;
   request.set_colony_name(connection.settings().colony);
   // A submit that is repeated with its id enters nothing twice.
@@ -52,7 +52,7 @@ int main(int count, char** arguments) {
   try {
     colonies::Connection connection(colonies::Settings::from_env());
     const auto stub = scheduler::SchedulerService::NewStub(connection.channel());
-    const auto process_id = submit(connection, *stub, count > 1 ? std::stod(arguments[1]) : 12);
+    const auto process_id = submit(connection, *stub, count > 1 ? std::stoll(arguments[1]) : 12);
     std::cout << "submitted " << process_id << "\n";
     const auto process = ended(connection, *stub, process_id);
     if (process.state() != scheduler::PROCESS_STATE_SUCCESSFUL) throw std::runtime_error(process.errors(0));

@@ -16,14 +16,14 @@ int main() {
     colonies::Executor executor(colonies::Settings::from_env(), options);
 
     executor.function("square", [](Call& call) -> Outputs {
-      const auto number = call.arg<double>(0);
+      const auto number = call.arg<std::int64_t>(0);
       return number * number;
     });
 
     // Its arguments may be of the spec, or the outputs of its parents in a workflow.
     executor.function("total", [](Call& call) -> Outputs {
-      double total = 0;
-      for (int index = 0; index < call.size(); ++index) total += call.arg<double>(index);
+      std::int64_t total = 0;
+      for (int index = 0; index < call.size(); ++index) total += call.arg<std::int64_t>(index);
       return total;
     });
 

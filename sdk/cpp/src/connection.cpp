@@ -97,9 +97,10 @@ grpc::ChannelArguments arguments_for(const Settings& settings) {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  // After an outage, look again soon. The least back-off is also what an attempt to connect may take, with its handshake.
+  // After an outage, look again soon. The least back-off is not waited for: it is what an attempt to connect may take, with all
+  // that the server says first, however busy it is.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, settings.uses_tls() ? 5'000 : 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, settings.uses_tls() ? 5'000 : 2'000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
   // Connections are shared by channels with equal arguments, and so are their back-offs and ends.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -147,7 +148,7 @@ Milliseconds Backoff::next(std::optional<Milliseconds> at_least) {
 
 Connection::Connection(Settings settings, PrivateKey key)
     : settings_(std::move(settings)), signer_(std::make_shared<Signer>(std::move(key), settings_.cluster)) {
-  if (settings_.cluster.empty()) throw Refused("the cluster id is not known: set COLONIES_CLUSTER (`colonies status` tells it)");
+  settings_.check();
   std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
   interceptors.push_back(std::make_unique<SigningInterceptors>(signer_));
   channel_ = grpc::experimental::CreateCustomChannelWithInterceptors(settings_.address(), credentials_for(settings_),
@@ -180,12 +181,23 @@ void Connection::repeat(const Try& once, const CallOptions& options) {
     if (!error.is_outage() && !error.is_pace()) throw error;
     const Milliseconds wait = backoff.next(error.retry_delay);
     if (Clock::now() + wait > give_up) throw error;
-    if (options.cancellation == nullptr) {
-      std::this_thread::sleep_for(wait);
-    } else if (options.cancellation->wait(wait)) {
-      throw error;
-    }
+    if (pause(wait, options.cancellation)) throw error;
   }
+}
+
+bool Connection::pause(Milliseconds time, const Cancellation* cancellation) {
+  const auto end = Clock::now() + time;
+  const auto cancelled = [cancellation] { return cancellation != nullptr && cancellation->cancelled(); };
+  // A connection is only made while somebody waits for something of the channel: with all threads asleep between calls that fail
+  // at once, each attempt would run out of time unseen, and there would never be one again.
+  while (!cancelled() && Clock::now() < end) {
+    const auto slice = std::min(Milliseconds(100), std::chrono::ceil<Milliseconds>(end - Clock::now()));
+    if (channel_->WaitForConnected(std::chrono::system_clock::now() + slice)) break;
+  }
+  const auto rest = std::max(Milliseconds(0), std::chrono::ceil<Milliseconds>(end - Clock::now()));
+  if (cancellation != nullptr) return cancellation->wait(rest);
+  std::this_thread::sleep_for(rest);
+  return false;
 }
 
 }  // namespace colonies

@@ -57,6 +57,8 @@ class StopAtSignal {
 };
 
 std::shared_ptr<Connection> with_own_key(const Settings& settings, const ExecutorOptions& options) {
+  // Before a key is made for an executor of nowhere.
+  settings.check();
   const std::string path = options.key_file.empty() ? executor_key_file(settings.colony, options.name) : options.key_file;
   return std::make_shared<Connection>(settings, PrivateKey::load_or_create(path));
 }
@@ -75,7 +77,8 @@ Executor::Executor(std::shared_ptr<Connection> connection, ExecutorOptions optio
     : work_(std::make_shared<Work>(std::move(connection), std::move(options))) {}
 
 Executor::Executor(Settings settings, ExecutorOptions options)
-    : Executor(with_own_key(settings, options), std::move(options)) {}
+    // A copy: arguments are made in any order, and the key's file is named after the options.
+    : Executor(with_own_key(settings, options), options) {}
 
 Executor::~Executor() = default;
 

@@ -58,7 +58,8 @@ void Work::join() {
         wait = backoff.next();
       } else if (state_ != State::WAITING_FOR_APPROVAL) {
         enter(State::WAITING_FOR_APPROVAL);
-        say("waiting for approval: colonies executor approve " + options_.name + "   (identity " + connection_->key().identity() + ")");
+        say("waiting for approval in colony " + connection_->settings().colony + ": colonies executor approve " + options_.name + "   (identity " +
+            connection_->key().identity() + ")");
       }
     } catch (const Error& error) {
       // Too many of something, or what proxies make of answers that are not gRPC's: it says nothing about this executor.
@@ -69,7 +70,7 @@ void Work::join() {
       lost = error.is_outage();
       wait = lost ? backoff.next(error.retry_delay) : std::max(wait, error.retry_delay.value_or(wait));
     }
-    pulling_.wait(wait);
+    connection_->pause(wait, &pulling_);
   }
 }
 
@@ -81,8 +82,9 @@ bool Work::announced() {
     if (error.is_about_approval()) return false;
     throw;
   }
-  say("executor " + options_.name + " serves colony " + connection_->settings().colony + " with " +
-      std::to_string(functions_.size()) + " functions");
+  std::string types;
+  for (const auto& type : options_.types) types += (types.empty() ? "" : ", ") + type;
+  say("executor " + options_.name + " serves " + types + " in colony " + connection_->settings().colony);
   return true;
 }
 

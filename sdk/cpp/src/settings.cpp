@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
 #include "colonies/error.h"
 
@@ -40,6 +41,13 @@ Settings Settings::from_env() {
     settings.tls = choice == "on";
   }
   return settings;
+}
+
+void Settings::check() const {
+  for (const auto& [name, value] : {std::pair("CLUSTER", &cluster), std::pair("COLONY", &colony)}) {
+    if (!value->empty()) continue;
+    throw Refused(std::string("COLONIES_") + name + " is not set: start a server with `colonies up`, then eval \"$(colonies profile env)\"");
+  }
 }
 
 std::string Settings::address() const {

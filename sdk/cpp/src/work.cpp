@@ -124,7 +124,7 @@ void Work::pull() {
     if (refused || !lost) say(std::string("the stream of assignments broke, trying until there is one: ") + error.what());
     lost = !refused;
     enter(State::RECONNECTING);
-    pulling_.wait(pull_backoff_.next(error.retry_delay));
+    connection_->pause(pull_backoff_.next(error.retry_delay), &pulling_);
     if (error.is_about_approval()) return;
   }
 }
@@ -204,6 +204,7 @@ void Work::serve() {
     if (!wanted) continue;
     held->finished = true;
     lock.unlock();
+    say(held->name() + (close.has_failure() ? " failed: " + close.failure().errors(0) : " successful"));
     this->close(held, std::move(close));
     lock.lock();
   }
@@ -214,7 +215,10 @@ void Work::serve() {
 sched::Close Work::outcome_of(Held& held) {
   const auto found = functions_.find(held.call.assignment().spec().func_name());
   if (found == functions_.end()) {
-    return failure("this executor has no function " + held.call.assignment().spec().func_name());
+    std::string known;
+    for (const auto& [name, function] : functions_) known += (known.empty() ? "" : ", ") + name;
+    return failure("this executor has no function \"" + held.call.assignment().spec().func_name() + "\"; it has: " + known +
+                   " (work goes to any executor of its type: give those with other functions another type)");
   }
   try {
     const Outputs outputs = found->second(held.call);

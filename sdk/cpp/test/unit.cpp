@@ -171,10 +171,33 @@ void settings_come_from_the_environment() {
   settings.ca_file = "/no/such/file";
   CHECK(settings.uses_tls());
   settings.cluster = "c";
+  CHECK(refused([&] { Connection(settings, PrivateKey::generate()); }, "COLONIES_COLONY"));
+  settings.colony = "dev";
   CHECK(refused([&] { Connection(settings, PrivateKey::generate()); }, "/no/such/file"));
   CHECK(refused([] { Connection(Settings(), PrivateKey::generate()); }, "COLONIES_CLUSTER"));
   setenv("COLONIES_TLS", "yes", 1);
   CHECK(refused([] { Settings::from_env(); }, "COLONIES_TLS"));
+}
+
+void executors_have_keys_of_their_own() {
+  char pattern[] = "/tmp/colonies-unit-XXXXXX";
+  const std::string folder = mkdtemp(pattern);
+  setenv("XDG_CONFIG_HOME", folder.c_str(), 1);
+  Settings settings;
+  ExecutorOptions options;
+  options.types = {"edge"};
+  options.name = "e1";
+  CHECK(refused([&] { Executor(settings, options); }, "colonies profile env"));
+  CHECK(std::filesystem::is_empty(folder));
+  settings.cluster = "c";
+  settings.colony = "dev";
+  Executor(settings, options);
+  options.name = "e2";
+  Executor(settings, options);
+  CHECK(std::filesystem::exists(folder + "/colonies/executors/dev/e1.key"));
+  CHECK(std::filesystem::exists(folder + "/colonies/executors/dev/e2.key"));
+  unsetenv("XDG_CONFIG_HOME");
+  std::filesystem::remove_all(folder);
 }
 
 void waits_grow_and_end() {
@@ -253,6 +276,7 @@ int main() {
   errors_have_the_details_of_the_server();
   keys_are_kept_in_files_of_their_owner();
   nonces_are_new_and_have_the_prefix();
+  executors_have_keys_of_their_own();
   settings_come_from_the_environment();
   waits_grow_and_end();
   arguments_fit_or_are_refused();

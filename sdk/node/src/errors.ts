@@ -88,7 +88,8 @@ export class RpcError extends Error {
 export function rpcErrorOf(error: ServiceError): RpcError {
   const code = status[error.code] ?? "UNKNOWN";
   const [trailer] = error.metadata?.get("grpc-status-details-bin") ?? [];
-  return new RpcError(code, error.details || code, Buffer.isBuffer(trailer) ? detailsOf(trailer) : {}, { cause: error });
+  // Without gRPC's own error as its cause: that says nothing more, on two screens.
+  return new RpcError(code, error.details || code, Buffer.isBuffer(trailer) ? detailsOf(trailer) : {});
 }
 
 function detailsOf(trailer: Uint8Array): RpcErrorDetails {

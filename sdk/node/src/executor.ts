@@ -193,7 +193,8 @@ export class Executor extends EventEmitter<{ state: [State]; dropped: [Dropped] 
         const { executor } = await this.#patiently(() => this.client.registry.registerExecutor(this.#registration(), { signal }));
         if (executor?.state === ExecutorState.APPROVED) return;
         if (this.#state !== "waiting_for_approval") {
-          this.#log(`waiting for approval: colonies executor approve ${this.name}   (identity ${this.client.key.identity})`);
+          const { colony, key } = this.client;
+          this.#log(`waiting for approval in colony ${colony}: colonies executor approve ${this.name}   (identity ${key.identity})`);
         }
         this.#is("waiting_for_approval");
       } catch (error) {

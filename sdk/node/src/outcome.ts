@@ -29,7 +29,9 @@ export async function outcomeOf(
   const name = spec?.funcName ?? "";
   const func = functions.get(name);
   if (!func) {
-    return failure([`this executor has no function '${name}'; it has: ${[...functions.keys()].sort().join(", ") || "none"}`]);
+    const known = [...functions.keys()].sort().join(", ") || "none";
+    const advice = "work goes to any executor of its type: give those with other functions another type";
+    return failure([`this executor has no function '${name}'; it has: ${known} (${advice})`]);
   }
   try {
     const args = [...decoded(spec?.args ?? [], "argument"), ...decoded(inputs, "input")];

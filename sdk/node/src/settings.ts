@@ -92,13 +92,15 @@ export function serverOf(given: Settings): Server {
         "COLONIES_CLUSTER; whoever runs the server can tell it (`colonies status`)",
     );
   }
-  if (!server.colony) throw new SettingsError("no colony to work in: set COLONIES_COLONY");
-  return { ...server, tls: tlsOf(server, given.tls, profile.tls) };
+  if (!server.colony) throw new SettingsError("no colony to work in: start a server with `colonies up`, or set COLONIES_COLONY");
+  // That a network may be trusted with plaintext was said of the profile's own host.
+  const ofProfile = profile.tls === false && server.host !== profile.host ? undefined : profile.tls;
+  return { ...server, tls: tlsOf(server, given.tls, ofProfile) };
 }
 
 function portOf(text: string): number {
   const port = Number(text);
-  if (!/^\d+$/.test(text) || port < 1 || port > 65535) throw new SettingsError(`${text} is no port: those are 1 to 65535`);
+  if (!/^\d+$/.test(text) || port < 1 || port > 65535) throw new SettingsError(`the port (COLONIES_PORT) is ${text}: a port is a number from 1 to 65535`);
   return port;
 }
 

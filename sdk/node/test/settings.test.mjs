@@ -50,13 +50,18 @@ test("plaintext to another machine has to be asked for", () => {
   process.env.COLONIES_TLS = "on";
   assert.equal(serverOf(far).tls, true);
   assert.equal(serverOf({ ...far, host: "[::1]", tls: false }).host, "[::1]");
+  // A profile's plaintext is for its own host.
+  profile(LOCAL);
+  delete process.env.COLONIES_TLS;
+  process.env.COLONIES_HOST = "example.org";
+  assert.throws(() => serverOf({}), /plaintext to example.org/);
 });
 
 test("settings that make no sense are refused by name", () => {
   profile(LOCAL);
   for (const [name, value] of Object.entries({ COLONIES_PORT: "70000", COLONIES_TLS: "yes", COLONIES_PROFILE: "none" })) {
     process.env[name] = value;
-    assert.throws(() => serverOf({}), SettingsError, name);
+    assert.throws(() => serverOf({}), (error) => error instanceof SettingsError && error.message.includes(value), name);
     delete process.env[name];
   }
   writeFileSync(join(folder, "profiles.toml"), "not toml");

@@ -99,7 +99,7 @@ class Profile:
             raise ProfileError(msg)
         if self.tls or (self.tls is None and (self.ca_file or self.cert_file)):
             return Tls(self.ca_file, self.cert_file, self.cert_key_file)
-        if self.tls is None and not _is_loopback(self.host):
+        if self.tls is None and not is_loopback(self.host):
             msg = (
                 f"plaintext to {self.host} could be read on the way: give --ca-file FILE (COLONIES_CA_FILE) or --tls "
                 "(COLONIES_TLS=on), or --no-tls (COLONIES_TLS=off) if that network is trusted"
@@ -255,7 +255,8 @@ def tls_for(host: str, port: int) -> Tls | None:
     return Profile("", host, port).with_transport_of_address().transport()
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -269,6 +270,9 @@ def _same_host(one: str, other: str) -> bool:
 
 def _overridden(profile: Profile) -> Profile:
     changes: dict[str, Any] = {}
+    if (host := os.environ.get("COLONIES_HOST")) and profile.tls is False and not _same_host(host, profile.host):
+        # That a network may be trusted with plaintext was said of the profile's own host.
+        changes["tls"] = None
     for key in ("HOST", "CLUSTER", "COLONY", "KEY_FILE"):
         if value := os.environ.get(f"COLONIES_{key}"):
             changes[key.lower()] = value
@@ -276,7 +280,7 @@ def _overridden(profile: Profile) -> Profile:
         changes["port"] = _port(port_text, "COLONIES_PORT")
     if key_text := os.environ.get("COLONIES_KEY"):
         changes["key"] = PrivateKey.from_hex(key_text)
-    return replace(profile, **changes, **_tls_overrides())
+    return replace(profile, **{**changes, **_tls_overrides()})
 
 
 def _tls_overrides() -> dict[str, Any]:

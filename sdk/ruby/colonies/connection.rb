@@ -111,7 +111,8 @@ module Colonies
       rescue GRPC::BadStatus => e
         error = Error.of(e)
         prefix = error.reason == "NONCE_PREFIX_REQUIRED" ? error.metadata["nonce_prefix"] : nil
-        raise error unless PREFIX.match?(prefix.to_s) && (repeats += 1) <= MAX_REPEATS
+        # Without gRPC's own error as its cause: that says nothing more, on a screen.
+        raise error, cause: nil unless PREFIX.match?(prefix.to_s) && (repeats += 1) <= MAX_REPEATS
 
         @prefix = prefix
         retry
@@ -140,7 +141,8 @@ module Colonies
       if tls || (tls.nil? && ca_file)
         GRPC::Core::ChannelCredentials.new(ca_file && File.read(ca_file))
       elsif tls.nil? && !LOOPBACK.match?(@address)
-        raise Refused, "plaintext to #{@address} could be read on the way: give a ca_file (COLONIES_CA_FILE), or ask for it (COLONIES_TLS=off)"
+        raise Refused, "plaintext to #{@address} could be read on the way: set COLONIES_CA_FILE or COLONIES_TLS=on, or COLONIES_TLS=off " \
+                       "if that network is trusted"
       else
         :this_channel_is_insecure
       end

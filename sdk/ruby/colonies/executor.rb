@@ -203,7 +203,8 @@ module Colonies
       # Whoever rescues the error of an outage says that there is one.
       until @connection.registry.register_executor(@registration, retries: false).executor.state == :EXECUTOR_STATE_APPROVED
         unless @state == :waiting_for_approval
-          @logger.warn("waiting for approval: colonies executor approve #{@name}   (identity #{@connection.key.identity})")
+          @logger.warn("waiting for approval in colony #{@connection.colony}: colonies executor approve #{@name}   " \
+                       "(identity #{@connection.key.identity})")
         end
         state(:waiting_for_approval)
         sleep(APPROVAL_POLL_SECONDS)
@@ -218,7 +219,10 @@ module Colonies
       ensure
         over.call
       end
-      close(attempt, outcome) if @hand.finish(attempt)
+      return unless @hand.finish(attempt)
+
+      @logger.info("#{attempt} #{outcome.is_a?(Function::Close::Failure) ? "failed: #{outcome.errors.first}" : 'successful'}")
+      close(attempt, outcome)
     end
 
     def close(attempt, outcome)
@@ -229,7 +233,8 @@ module Colonies
     end
 
     def unknown(name)
-      Function.failure("this executor has no function #{name.inspect}; it has: #{@functions.keys.sort.join(', ')}")
+      Function.failure("this executor has no function #{name.inspect}; it has: #{@functions.keys.sort.join(', ')} " \
+                       "(work goes to any executor of its type: give those with other functions another type)")
     end
 
     def drop(attempt, reason)

@@ -5,11 +5,13 @@ require "fileutils"
 module Colonies
   # Key files: 64 hex digits that only their owner may read.
   module Keys
+    HEX = /\A[0-9a-fA-F]{64}\z/.freeze
+
     module_function
 
     # Raises Refused when the text is no key.
     def from_hex(text)
-      raise Refused, "a private key is 64 hex digits; this text is not" unless text.strip.match?(/\A[0-9a-fA-F]{64}\z/)
+      raise Refused, "a private key is 64 hex digits; this text is not" unless text.strip.match?(HEX)
 
       Signing::PrivateKey.new([text.strip].pack("H*"))
     end
@@ -20,13 +22,18 @@ module Colonies
       mode = File.stat(path).mode & 0o777
       raise Refused, format("the key file %s can be read by others (mode %04o); run: chmod 600 %s", path, mode, path) if mode & 0o077 != 0
 
-      from_hex(File.binread(path))
+      text = File.binread(path)
+      raise Refused, "the key file #{path} holds no key: a private key is 64 hex digits" unless text.strip.match?(HEX)
+
+      from_hex(text)
     rescue SystemCallError => e
       raise Refused, "cannot read the key file: #{e.message}"
     end
 
     # An executor's own key, in a file of its own beside the profiles of this user; made when there is none yet.
     def for_executor(colony, name)
+      raise Refused, Settings.absent(:colony) if colony.to_s.empty?
+
       folder = ENV["XDG_CONFIG_HOME"].to_s.empty? ? "~/.config" : ENV["XDG_CONFIG_HOME"]
       load_or_create(File.join(folder, "colonies", "executors", colony, "#{name}.key"))
     end

@@ -31,10 +31,15 @@ module Colonies
       choice && choice == "on"
     end
 
+    # What is said of a setting without which there is no server to reach.
+    def self.absent(name)
+      "COLONIES_#{name.upcase} is not set: start a server with `colonies up`, then eval \"$(colonies profile env)\""
+    end
+
     # The connection that these settings describe. `key` is used in place of the one in `key_file`.
     def connect(key: nil)
-      %i[cluster colony].each { |name| self[name].to_s.empty? and raise Refused, "no #{name}: set COLONIES_#{name.upcase}" }
-      raise Refused, "no key: set COLONIES_KEY_FILE" unless key || key_file
+      %i[cluster colony].each { |name| self[name].to_s.empty? and raise Refused, Settings.absent(name) }
+      raise Refused, Settings.absent(:key_file) unless key || key_file
 
       Connection.new("#{host}:#{port}", cluster: cluster, colony: colony, key: key || Keys.load(key_file),
                                         ca_file: ca_file, tls: tls)

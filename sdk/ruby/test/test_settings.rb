@@ -55,7 +55,12 @@ class TestSettings < Minitest::Test
       File.chmod(0o600, path)
       assert_equal 64, Keys.load(path).identity.size
       File.write(path, "ab")
-      assert_raises(Colonies::Refused) { Keys.load(path) }
+      assert_match(/#{path} holds no key/, assert_raises(Colonies::Refused) { Keys.load(path) }.message)
     end
+  end
+
+  def test_without_settings_it_says_where_they_come_from
+    assert_match(/profile env/, assert_raises(Colonies::Refused) { Keys.for_executor(Settings.from_env({}).colony, "e1") }.message)
+    assert_match(/profile env/, assert_raises(Colonies::Refused) { Settings.from_env({}).connect }.message)
   end
 end

@@ -171,6 +171,28 @@ def test_profiles(offline: Shell, tmp_path: Path) -> None:
     assert offline.json("profile", "show", "one")["host"] == "h"
 
 
+def test_a_profile_as_lines_for_a_shell(offline: Shell, tmp_path: Path) -> None:
+    key = tmp_path / "my key"
+    given = ("--host", "far.example", "--port", "7", "--cluster", "x", "--colony", "it's", "--no-tls", "--key-file", str(key))
+    assert offline("profile", "add", "one", *given).exit_code == 0
+    wanted = {
+        "COLONIES_HOST": "far.example",
+        "COLONIES_PORT": "7",
+        "COLONIES_CLUSTER": "x",
+        "COLONIES_COLONY": "it's",
+        "COLONIES_KEY_FILE": str(key),
+        "COLONIES_TLS": "off",
+    }
+    assert offline.json("profile", "env") == wanted
+    script = offline("profile", "env").stdout + "\nenv -0"
+    shell = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True, env={})
+    seen = dict(line.split("=", 1) for line in shell.stdout.split("\0") if line.startswith("COLONIES_"))
+    assert seen == wanted
+    # Plaintext to this machine needs no permission, and gives none.
+    assert offline("profile", "add", "two", "--host", "127.0.0.1", "--no-tls").exit_code == 0
+    assert "COLONIES_TLS" not in offline.json("profile", "env", "two")
+
+
 def test_another_address_does_not_take_the_cluster_of_the_profile_along(offline: Shell, tmp_path: Path) -> None:
     key = tmp_path / "k.key"
     offline("keygen", str(key))

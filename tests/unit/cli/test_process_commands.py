@@ -2,10 +2,13 @@
 
 import base64
 import json
+import threading
+from collections.abc import Iterator
 
 import grpc
 import pytest
 
+from colonies.cli.output import note
 from colonies.scheduler.v1 import explain_pb2 as explain
 from colonies.scheduler.v1 import process_pb2, spec_pb2
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
@@ -15,6 +18,7 @@ from .answers import (
     PROCESS_ID,
     SCHEDULER,
     a_process,
+    an_event,
     answers_process,
     answers_submit,
     answers_watch,
@@ -194,6 +198,36 @@ def test_exec_prints_the_outputs(shell: Shell, server: FakeServer) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout == '4\n{"a": "x"}\n'
     assert shell.json("exec", "square", "2")["outputs"] == [4, {"a": "x"}]
+
+
+def test_exec_tells_why_nobody_takes_the_process(shell: Shell, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("colonies.cli.waiting.TELL_AFTER_SECONDS", 0.0)
+    noted = threading.Event()
+
+    def noting(text: str) -> None:
+        note(text)
+        noted.set()
+
+    monkeypatch.setattr("colonies.cli.waiting.note", noting)
+
+    def changes(_: scheduler.WatchProcessesRequest) -> Iterator[scheduler.WatchProcessesResponse]:
+        assert noted.wait(30), "it waits, and nobody says why"
+        yield scheduler.WatchProcessesResponse(events=[an_event(process_pb2.PROCESS_STATE_SUCCESSFUL, "1")])
+
+    answers_submit(server)
+    answers_process(server, a_process())
+    server.on(SCHEDULER + "WatchProcesses", scheduler.WatchProcessesRequest, changes)
+    server.on(
+        SCHEDULER + "ExplainProcess",
+        explain.ExplainProcessRequest,
+        lambda _: explain.ExplainProcessResponse(explanation=an_explanation()),
+    )
+    result = shell("exec", "square", "2")
+    assert (result.exit_code, result.stdout) == (0, "4\n")
+    assert (
+        result.stderr
+        == f"process {PROCESS_ID} waits: no approved executor meets all conditions (colonies explain {PROCESS_ID})\n"
+    )
 
 
 def test_exec_of_a_failure_exits_with_1_and_its_errors(shell: Shell, server: FakeServer) -> None:

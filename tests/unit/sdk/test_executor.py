@@ -8,13 +8,14 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from colonies import Context, Executor, Function, PrivateKey, RetryableError
-from colonies.errors import FailedPreconditionError, ProfileError
+from colonies.errors import FailedPreconditionError, KeyFileError, ProfileError
 from colonies.profile import config_dir
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.scheduler.v1 import scheduler_service_pb2 as scheduler
@@ -173,6 +174,17 @@ async def test_a_function_that_ends_the_program_only_fails(server: FakeServer, a
     assert errors(await run_one(server, address, cancels_itself))[0].startswith("CancelledError")
 
 
+def test_settings_that_cannot_be_used_are_told_without_a_walk_through_the_sdk(tmp_path: Path) -> None:
+    key_file = tmp_path / "e1.key"
+    key_file.write_text("no key")
+    key_file.chmod(0o600)
+    with pytest.raises(KeyFileError, match="holds no key") as caught:
+        Executor("e1", host="127.0.0.1", port=1, colony="dev", cluster="c", key_file=key_file).run()
+    assert len(caught.traceback) == 2  # here, and `run`
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
 @pytest.mark.asyncio
 async def test_an_unknown_function_is_told_with_those_that_exist(server: FakeServer, address: Address) -> None:
     executor = Executor("e1", **address)
@@ -181,7 +193,8 @@ async def test_an_unknown_function_is_told_with_those_that_exist(server: FakeSer
     async with running(executor):
         process_id = await server.give("c")
         await server.until(server.is_closed(process_id))
-    assert errors(server.closed(process_id)) == ["this executor has no function 'c'; it has: a, b"]
+    (said,) = errors(server.closed(process_id))
+    assert said.startswith("this executor has no function 'c'; it has: a, b (")
 
 
 @pytest.mark.asyncio

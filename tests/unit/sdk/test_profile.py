@@ -1,5 +1,6 @@
 """The profile file and the environment."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ def test_the_environment_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert key.hex not in repr(found)
     save_profile(found)
     assert key.hex not in config_file().read_text()
+
+
+def test_plaintext_to_the_host_of_a_profile_is_not_plaintext_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    save_profile(replace(DEV, tls=False))
+    monkeypatch.setenv("COLONIES_HOST", "127.0.0.1")
+    assert active().transport() is None
+    monkeypatch.setenv("COLONIES_HOST", "far.example")
+    with pytest.raises(ProfileError, match=r"plaintext to far\.example"):
+        active().transport()
+    monkeypatch.setenv("COLONIES_TLS", "off")
+    assert active().transport() is None
 
 
 def test_the_environment_alone_makes_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:

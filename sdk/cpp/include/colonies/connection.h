@@ -108,6 +108,8 @@ class Connection {
 
   // Makes a call or reads a stream to its end, once: it is only repeated, at once, if its nonce must have a prefix.
   grpc::Status attempt(const Try& once, const CallOptions& options = {});
+  // Waits so long between two tries, and sees that there is a connection meanwhile; gives whether it was cancelled.
+  bool pause(Milliseconds time, const Cancellation* cancellation);
 
  private:
   const Settings settings_;

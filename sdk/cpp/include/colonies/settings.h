@@ -26,6 +26,8 @@ struct Settings {
   // COLONIES_CA_FILE, COLONIES_CERT_FILE and COLONIES_CERT_KEY_FILE. Throws Refused if one of them makes no sense.
   static Settings from_env();
 
+  // Throws Refused if there is no cluster or no colony, without which no call can be made.
+  void check() const;
   // "host:port".
   std::string address() const;
   // Throws Refused for plaintext to another machine, unless `tls` says so: whoever sits between could read it.

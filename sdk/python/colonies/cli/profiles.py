@@ -1,5 +1,6 @@
 """`colonies profile`: which server, colony and keys to use."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from colonies.cli.options import Options, group, options_of
 from colonies.cli.output import print_fields, print_json, print_table, say
 from colonies.errors import ColoniesError
 from colonies.keys import PrivateKey
-from colonies.profile import Profile, config_file, default_profile, load_profiles, save_profile
+from colonies.profile import Profile, config_file, default_profile, is_loopback, load_profiles, save_profile
 
 app = group("profile", "Profiles: which server, colony and keys to use.")
 
@@ -47,6 +48,18 @@ def show(ctx: typer.Context, name: Annotated[str | None, typer.Argument(metavar=
     options = options_of(ctx)
     profile = settled(replace(options, profile=name or options.profile))
     _show(options, profile, "")
+
+
+@app.command("env")
+def env(ctx: typer.Context, name: Annotated[str | None, typer.Argument(metavar="[PROFILE]")] = None) -> None:
+    """Print what `show` shows as lines for a shell: eval "$(colonies profile env)". For programs that read no profiles."""
+    options = options_of(ctx)
+    variables = _variables(settled(replace(options, profile=name or options.profile)))
+    if options.as_json:
+        print_json(variables)
+        return
+    for variable, value in variables.items():
+        say(f"export {variable}={shlex.quote(value)}")
 
 
 @app.command("add")
@@ -107,6 +120,15 @@ def _document(profile: Profile) -> dict[str, Any]:
         "cert_file": profile.cert_file,
         "cert_key_file": profile.cert_key_file,
     }
+
+
+def _variables(profile: Profile) -> dict[str, str]:
+    texts = ("host", "cluster", "colony", "key_file", "ca_file", "cert_file", "cert_key_file")
+    known = {name: str(getattr(profile, name)) for name in texts}
+    # Plaintext to this machine needs no permission, and none that would then hold for every other one.
+    choice = {True: "on", False: "" if is_loopback(profile.host) else "off", None: ""}[profile.tls]
+    known |= {"port": str(profile.port), "tls": choice}
+    return {f"COLONIES_{name.upper()}": value for name, value in known.items() if value}
 
 
 def _show(options: Options, profile: Profile, remark: str) -> None:

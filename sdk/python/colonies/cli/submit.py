@@ -11,7 +11,7 @@ from colonies.cli.options import Options, options_of, single
 from colonies.cli.output import note, print_json, say
 from colonies.cli.plain import plain, strict
 from colonies.cli.views import data_text
-from colonies.cli.waiting import wait_for_process
+from colonies.cli.waiting import tell_why_it_waits, wait_for_process
 
 submit_app = single("submit")
 exec_app = single("exec")
@@ -53,11 +53,14 @@ async def _submit(options: Options, call: Call, *, wait: bool) -> None:
             else:
                 say(process_id)
             return
+        telling = asyncio.create_task(tell_why_it_waits(here, process_id))
         try:
             process = await wait_for_process(here, process_id)
         except asyncio.CancelledError:
             note(f"stopped waiting; process {process_id} goes on (end it: colonies process cancel {process_id})")
             raise
+        finally:
+            telling.cancel()
     outputs = [strict(value, f"outputs[{index}]") for index, value in enumerate(process.outputs)]
     if options.as_json:
         document: dict[str, Any] = plain(process)

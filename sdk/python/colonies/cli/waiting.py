@@ -4,11 +4,31 @@ import asyncio
 
 from colonies.cli.connection import Connection
 from colonies.cli.failure import CliError, ExitCode
+from colonies.cli.output import note
 from colonies.cli.views import FINAL_STATES, state_word
 from colonies.client.calls import Backoff
-from colonies.errors import ProcessFailedError
-from colonies.scheduler.v1 import process_pb2
+from colonies.errors import ProcessFailedError, RpcError
+from colonies.scheduler.v1 import explain_pb2, process_pb2
 from colonies.scheduler.v1.process_pb2 import Process, Workflow
+
+# What is done sooner needs no explanation.
+TELL_AFTER_SECONDS = 5.0
+# It will be taken in its turn.
+_IN_ORDER = frozenset(
+    {explain_pb2.WAIT_REASON_UNSPECIFIED, explain_pb2.WAIT_REASON_NOT_WAITING, explain_pb2.WAIT_REASON_QUEUED}
+)
+
+
+async def tell_why_it_waits(here: Connection, process_id: str) -> None:
+    """Says, after a while, why nobody takes a process: whoever waits for it could not tell that from work that takes long."""
+    await asyncio.sleep(TELL_AFTER_SECONDS)
+    try:
+        found = await here.client.explain(process_id)
+    except RpcError as error:
+        note(f"why process {process_id} is not over yet cannot be told: {error}")
+        return
+    if found.reason not in _IN_ORDER:
+        note(f"process {process_id} waits: {found.summary} (colonies explain {process_id})")
 
 
 async def wait_for_process(here: Connection, process_id: str) -> Process:

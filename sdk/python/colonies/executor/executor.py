@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from colonies.client.rotation import KEEP_OLD_MS
-from colonies.errors import ProfileError, RpcError
+from colonies.errors import ColoniesError, ProfileError, RpcError
 from colonies.executor.capabilities import offered
 from colonies.executor.connection import PatientClient
 from colonies.executor.membership import Membership
@@ -198,7 +198,11 @@ class Executor:
         if not log.hasHandlers():
             logging.basicConfig(format=LOG_FORMAT)
             log.setLevel(logging.INFO)
-        asyncio.run(self._run_with_signals())
+        try:
+            asyncio.run(self._run_with_signals())
+        except ColoniesError as error:
+            # Its text says what is wrong; how it was come upon is a screenful about the inside of this.
+            raise error.with_traceback(None) from None
 
     async def arun(self) -> None:
         """`run` for programs that have an event loop, and handle signals and logging themselves."""

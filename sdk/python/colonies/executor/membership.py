@@ -74,7 +74,8 @@ class Membership:
                     told = True
                     self.states.enter("waiting_for_approval")
                     log.warning(
-                        "waiting for approval: colonies executor approve %s   (identity %s)",
+                        "waiting for approval in colony %s: colonies executor approve %s   (identity %s)",
+                        self.client.colony,
                         self.name,
                         self.client.key.identity,
                     )

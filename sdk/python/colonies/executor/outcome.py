@@ -28,7 +28,10 @@ def failure(message: str, *, retryable: bool = False) -> Close.Failure:
 def unknown_function(name: str, offers: Mapping[str, Offer]) -> Close.Failure:
     """The failure of a call to a function that this executor does not have."""
     known = ", ".join(sorted(offers)) or "none"
-    return failure(f"this executor has no function {name!r}; it has: {known}")
+    return failure(
+        f"this executor has no function {name!r}; it has: {known} "
+        "(work goes to any executor of its type: give those with other functions another type)"
+    )
 
 
 def run(offer: Offer, assignment: Assignment, context: Context | None) -> Outcome:

@@ -192,6 +192,10 @@ async def test_a_strict_page_says_where_plain_functions_belong(stage: Stage) -> 
         ("{ types: [] }", "types"),
         ("{ concurrency: 0 }", "concurrency is 0: it must be 1 to 1000"),
         ("{ drainSeconds: -1 }", "drainSeconds is -1"),
+        ("{ drainSeconds: Infinity }", "drainSeconds is Infinity: it must be 0 to 86400"),
+        ("{ name: undefined }", "name is"),
+        ("{ types: undefined }", "types is"),
+        ("{ types: [null] }", "types is"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(stage: Stage, settings: str, said: str) -> None:

@@ -29,5 +29,5 @@ export async function close(client, colony, held, outcome, bell) {
 
 const isNotWanted = ({ code, reason }) => code === "NOT_FOUND" || (code === "FAILED_PRECONDITION" && reason === "ATTEMPT_SUPERSEDED");
 
-/** The services say why; without a reason it is gRPC itself, and the message is too large for it. */
+/** The services say why; without a reason it is gRPC itself, or a proxy, and the message is too large for it. */
 const isAboutResult = ({ code, reason }) => code === "INVALID_ARGUMENT" || (code === "RESOURCE_EXHAUSTED" && !reason);

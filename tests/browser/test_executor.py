@@ -144,6 +144,16 @@ async def test_stop_gives_back_what_is_not_finished_in_time(stage: Stage) -> Non
         await stage.client().cancel(process_id)
 
 
+async def test_stop_does_not_wait_for_a_module_that_never_loads(stage: Stage) -> None:
+    async with stage.context() as context:
+        page = await stage.page(context)
+        async with page.expect_response("**/test/never.js"):
+            await start(page, "loads", functions="/test/never.js")
+        await page.evaluate("executor.stop()")
+        await in_state(page, "stopped")
+        assert await page.evaluate("running") == ""
+
+
 async def test_rejection_ends_it(stage: Stage) -> None:
     async with stage.context() as context:
         page = await stage.page(context)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 SCHEDULER = "**/colonies.scheduler.v1.SchedulerService/*"
 CLOSE = "**/colonies.scheduler.v1.SchedulerService/CloseProcesses"
+HEARTBEAT = "**/colonies.scheduler.v1.SchedulerService/Heartbeat"
 ADD_LOGS = "**/colonies.scheduler.v1.SchedulerService/AddLogs"
 MIB = 1024 * 1024
 PAGE = "<html><body>This is a proxy.</body></html>"
@@ -68,6 +69,50 @@ async def test_a_result_that_is_too_large_for_a_proxy(stage: Stage) -> None:
         assert process.errors[0].startswith("its result was refused: HTTP 413 from")
 
 
+async def test_a_heartbeat_that_crosses_the_end(stage: Stage) -> None:
+    heartbeats = 0
+
+    async def beat(route: Route) -> None:
+        nonlocal heartbeats
+        await route.fulfill(response=await route.fetch())
+        heartbeats += 1
+
+    async def held_back(route: Route) -> None:
+        answer = await route.fetch()
+        before = heartbeats
+
+        async def twice() -> bool:
+            return heartbeats >= before + 2
+
+        # The first of these was answered after the end, and the second sent after that answer.
+        await until(twice, "two heartbeats are answered")
+        await route.fulfill(response=answer)
+
+    async with stage.context() as context:
+        page = await stage.page(context)
+        await ready(stage, page, "crosses")
+        await context.route(HEARTBEAT, beat)
+        await context.route(CLOSE, held_back)
+        process_id = await stage.submit("crosses", "waits", 100)
+        await sees(page, "seen.ended.length + seen.dropped.length === 1")
+        assert await page.evaluate("[seen.ended.length, seen.dropped.length]") == [1, 0]
+        assert await stage.state(process_id) == "SUCCESSFUL"
+
+
+async def test_a_result_that_is_not_wanted(stage: Stage) -> None:
+    async def late(route: Route) -> None:
+        await stage.client().cancel(process_id)
+        await route.continue_()
+
+    async with stage.context() as context:
+        page = await stage.page(context)
+        await ready(stage, page, "unwanted")
+        await context.route(CLOSE, late)
+        process_id = await stage.submit("unwanted", "waits", 100)
+        await sees(page, "seen.ended.length + seen.dropped.length === 1")
+        assert await page.evaluate("seen.dropped.map(({ reason }) => reason)") == ["its result is not wanted any more"]
+
+
 async def test_lines_that_pile_up_are_counted_and_not_kept(stage: Stage) -> None:
     refused = 0
 
@@ -114,6 +159,20 @@ async def test_a_page_in_the_place_of_the_cluster_id(stage: Stage) -> None:
         await context.route("**/config.json", page_of(200))
         await start(page, "unnamed")
         assert "is it a Colonies server?" in await page.evaluate("running")
+
+
+async def test_a_clock_that_is_wrong(stage: Stage) -> None:
+    async def late(route: Route) -> None:
+        sent = await route.fetch()
+        now = "{ const { now } = Date; Date.now = () => now() - 400_000; }"
+        await route.fulfill(response=sent, body=f"{now}\n{await sent.text()}")
+
+    async with stage.context() as context:
+        await context.route("**/sdk/web/colonies.mjs", late)
+        page = await stage.page(context)
+        await start(page, "late")
+        await in_state(page, "reconnecting")
+        assert (await page.evaluate("executor.detail")).endswith(": is this machine's clock right?")
 
 
 class Counting(Proxy):

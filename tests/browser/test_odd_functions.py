@@ -64,6 +64,9 @@ async def test_a_result_that_is_too_large_fails_and_says_so(stage: Stage, size: 
         await ready(stage, page, f"large-{size}", **ODD)
         process = await ended(stage, f"large-{size}", "givesMany", size * 1024 * 1024)
         assert process.errors[0].startswith("its result was refused: "), process.errors
+        # The page says what the server has.
+        await sees(page, "seen.ended.length === 2")
+        assert await page.evaluate("seen.ended[0].errors") == list(process.errors)
 
 
 async def test_an_error_after_the_end_costs_the_worker_and_nothing_else(stage: Stage) -> None:

@@ -60,9 +60,11 @@ export class Engine {
     try {
       this.#set("joining");
       await this.#alone(async () => {
-        const functions = await this.#runners.functions();
-        this.#tell({ event: "functions", functions });
-        await this.#work(functions);
+        const functions = await Promise.race([this.#runners.functions(), this.#stopped()]);
+        if (functions) {
+          this.#tell({ event: "functions", functions });
+          await this.#work(functions);
+        }
         await this.#drain();
       });
     } finally {
@@ -88,6 +90,15 @@ export class Engine {
 
   #giveUp(why) {
     this.#stream.abort(new DOMException(why, "AbortError"));
+  }
+
+  /** A module may wait for ever before it is loaded; to stop takes no waiting for it. */
+  #stopped() {
+    const { signal } = this.#stopping;
+    return new Promise((resolve) => {
+      if (signal.aborted) resolve(null);
+      else signal.addEventListener("abort", () => resolve(null), { once: true });
+    });
   }
 
   get #isStopping() {
@@ -128,7 +139,7 @@ export class Engine {
         if (this.#isStopping) return;
         if (REFUSED.includes(failed.code) || !failed.code || failed.reason === "EXECUTOR_REJECTED") throw failed;
         if (failed.code === "PERMISSION_DENIED") joined = false;
-        this.#outage(failed.message);
+        this.#outage(failed.reason === "SIGNATURE_STALE" ? `${failed.message}: is this machine's clock right?` : failed.message);
         await this.#pause(this.#backoff.nextMs(failed.retryDelayMs));
       }
     }

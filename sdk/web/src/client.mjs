@@ -83,8 +83,9 @@ export class Client {
     const { metadata } = await signCall(this.key, { method, audience, body, nonce: newNonce(this.#nonces) });
     const headers = new Headers(init.headers);
     for (const [name, value] of Object.entries(metadata)) headers.set(name, value);
-    // Not from a cache, and no cookies: the signature is all that says who calls.
-    const response = await fetch(url, { ...init, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+    // No cookies: the signature is all that says who calls. Nothing about caches: answers to POST come from none, and with "no-store"
+    // browsers would also forget what other origins are allowed, and ask for it before every call.
+    const response = await fetch(url, { ...init, headers, credentials: "omit", redirect: "error" });
     if (response.headers.get("content-type")?.startsWith(CONTENT_TYPE)) return response;
     // A page of a proxy, above all; what its status would mean to gRPC is not what the server says.
     const code = response.status === TOO_LARGE ? Code.ResourceExhausted : Code.Unavailable;

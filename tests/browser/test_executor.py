@@ -144,6 +144,16 @@ async def test_stop_gives_back_what_is_not_finished_in_time(stage: Stage) -> Non
         await stage.client().cancel(process_id)
 
 
+async def test_stop_does_not_wait_for_a_module_that_never_loads(stage: Stage) -> None:
+    async with stage.context() as context:
+        page = await stage.page(context)
+        async with page.expect_response("**/test/never.js"):
+            await start(page, "loads", functions="/test/never.js")
+        await page.evaluate("executor.stop()")
+        await in_state(page, "stopped")
+        assert await page.evaluate("running") == ""
+
+
 async def test_rejection_ends_it(stage: Stage) -> None:
     async with stage.context() as context:
         page = await stage.page(context)
@@ -192,6 +202,10 @@ async def test_a_strict_page_says_where_plain_functions_belong(stage: Stage) -> 
         ("{ types: [] }", "types"),
         ("{ concurrency: 0 }", "concurrency is 0: it must be 1 to 1000"),
         ("{ drainSeconds: -1 }", "drainSeconds is -1"),
+        ("{ drainSeconds: Infinity }", "drainSeconds is Infinity: it must be 0 to 86400"),
+        ("{ name: undefined }", "name is"),
+        ("{ types: undefined }", "types is"),
+        ("{ types: [null] }", "types is"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(stage: Stage, settings: str, said: str) -> None:

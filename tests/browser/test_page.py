@@ -47,7 +47,7 @@ async def test_from_the_form_to_the_results(stage: Stage) -> None:
         await stage.reaches(failing, "FAILED")
         await expect(page.locator("#successful")).to_have_text("3")
         await expect(page.locator("#failed")).to_have_text("1")
-        await expect(page.locator("#last tr").nth(0)).to_contain_text("seconds is -1: it must be 0 to 3600")
+        await expect(page.locator("#last tr").nth(0)).to_contain_text("failed: RangeError: seconds is -1: it must be 0 to 3600")
         await expect(page.locator("#last tr").nth(3)).to_contain_text("13")
         assert [entry.message async for entry in stage.client().logs(total)] == ["adding 4 and 9"]
 
@@ -91,6 +91,80 @@ async def test_what_cannot_work_is_said(stage: Stage, query: str, said: str) -> 
         await opened(stage, page, query)
         await expect(page.get_by_role("alert")).to_contain_text(said)
         await expect(page.get_by_role("button", name="Start")).to_be_enabled()
+
+
+async def test_what_was_in_the_form_may_be_unreadable(stage: Stage) -> None:
+    async with stage.context() as context:
+        page = await context.new_page()
+        for kept in ("{", "null", "7"):
+            await opened(stage, page)
+            await page.evaluate("(kept) => localStorage.setItem('colonies-executor-form', kept)", kept)
+            await page.reload()
+            assert (await page.get_by_label("Name").input_value()).startswith("browser-")
+            assert await page.evaluate("violations") == []
+
+
+async def test_a_module_from_a_link_is_in_sight(stage: Stage) -> None:
+    async with stage.context() as context:
+        page = await context.new_page()
+        await opened(stage, page, "?module=/test/functions.js")
+        await expect(page.get_by_label("Module")).to_be_visible()
+        # What else is in the form is not kept from a link that was never started.
+        await opened(stage, page)
+        await expect(page.get_by_label("Module")).to_be_hidden()
+
+
+async def test_focus_copying_and_what_is_left(stage: Stage) -> None:
+    async with stage.context() as context:
+        await context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = await context.new_page()
+        await opened(stage, page, f"?colony={COLONY}&name=at-hand&types=at-hand")
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.get_by_role("heading", name="at-hand in colony")).to_be_focused()
+        await expect(page.get_by_role("button", name="Copy")).to_be_visible()
+        await page.get_by_role("button", name="Copy").click()
+        await expect(page.locator("#copied")).to_have_text("Copied.")
+        assert await page.evaluate("navigator.clipboard.readText()") == "colonies executor approve at-hand"
+        await page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject(new Error('no')))")
+        await page.get_by_role("button", name="Copy").click()
+        await expect(page.locator("#copied")).to_contain_text("copy it by hand")
+
+        await stage.approve("at-hand")
+        await expect(page.get_by_role("status")).to_contain_text("ready")
+        beyond = 2**60
+        sums = [await stage.submit("at-hand", "sum", *numbers) for numbers in ([beyond, 1], [], [1, 2.5])]
+        assert [await stage.client().wait(one) for one in sums] == [[beyond + 1], [0], [3.5]]
+        slow = await stage.submit("at-hand", "sleep", 600)
+        await expect(page.locator("#now tr")).to_have_count(1)
+        await stage.owner.reject_executor(await page.locator("#identity").text_content() or "")
+        await expect(page.get_by_role("alert")).to_contain_text("rejected")
+        # Nothing runs in an executor that has ended.
+        await expect(page.locator("#now tr")).to_have_count(0)
+        await expect(page.locator("#running")).to_have_text("0")
+        assert await page.evaluate("violations") == []
+        await stage.client().cancel(slow)
+
+
+async def test_what_was_given_is_shown_as_text(stage: Stage) -> None:
+    async with stage.context() as context:
+        page = await context.new_page()
+        await opened(stage, page, f"?colony={COLONY}&name=shows&types=shows&module=/test/odd.js&autostart=1")
+        await stage.approve("shows")
+        markup = "<img src=x onerror=alert(1)>"
+        rows = page.locator("#last tr")
+        for number, (name, args, shown) in enumerate(
+            [
+                ("echo", [markup], f'"{markup}"'),
+                (markup, [], f'failed: this executor has no function "{markup}"'),
+                ("givesMedia", [], "2 bytes"),
+                ("throwsNul", [], "failed: Error: a\ufffdb"),
+            ]
+        ):
+            await stage.submit("shows", name, *args)
+            await expect(rows).to_have_count(number + 1)
+            await expect(rows.first).to_contain_text(shown)
+        assert await page.locator("main img").count() == 0
+        assert await page.evaluate("violations") == []
 
 
 async def test_a_module_of_ones_own(stage: Stage) -> None:

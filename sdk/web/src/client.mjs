@@ -13,6 +13,8 @@ import { newNonce, signCall } from "./signing.mjs";
 const CALL_MS = 30_000;
 // gRPC-Web's: one byte of flags, four of length.
 const FRAME_BYTES = 5;
+const CONTENT_TYPE = "application/grpc-web";
+const TOO_LARGE = 413;
 const PREFIX = /^[0-9a-f]{16}$/;
 // A service that loses its memory of nonces again and again is a fault that should be seen.
 const MAX_REPEATS = 3;
@@ -37,6 +39,8 @@ export const SERVICES = {
  */
 export class Client {
   #audience;
+  #isGiven;
+  #isDoubtful = false;
   #nonces = "";
 
   /**
@@ -49,6 +53,7 @@ export class Client {
     this.key = key;
     this.server = new URL(server).origin;
     this.#audience = cluster;
+    this.#isGiven = Boolean(cluster);
     const transport = createGrpcWebTransport({
       baseUrl: this.server,
       fetch: (url, init) => this.#send(url, init),
@@ -60,7 +65,14 @@ export class Client {
 
   /** The cluster id: what signatures are for. */
   async cluster() {
-    this.#audience ??= await clusterOf(this.server);
+    if (this.#audience && !this.#isDoubtful) return this.#audience;
+    try {
+      this.#audience = await clusterOf(this.server);
+    } catch (error) {
+      // It has said it before, so this is no reason to give up.
+      throw this.#isDoubtful ? new ConnectError(error.message, Code.Unavailable, undefined, undefined, error) : error;
+    }
+    this.#isDoubtful = false;
     return this.#audience;
   }
 
@@ -73,7 +85,11 @@ export class Client {
     for (const [name, value] of Object.entries(metadata)) headers.set(name, value);
     // No cookies: the signature is all that says who calls. Nothing about caches: answers to POST come from none, and with "no-store"
     // browsers would also forget what other origins are allowed, and ask for it before every call.
-    return fetch(url, { ...init, headers, credentials: "omit", redirect: "error" });
+    const response = await fetch(url, { ...init, headers, credentials: "omit", redirect: "error" });
+    if (response.headers.get("content-type")?.startsWith(CONTENT_TYPE)) return response;
+    // A page of a proxy, above all; what its status would mean to gRPC is not what the server says.
+    const code = response.status === TOO_LARGE ? Code.ResourceExhausted : Code.Unavailable;
+    throw new ConnectError(`HTTP ${response.status} from ${this.server}, and not as a Colonies server answers`, code);
   }
 
   /** Makes a call, and makes it again at once while it is refused for its nonce: whoever made it does not notice. */
@@ -109,6 +125,8 @@ export class Client {
       // Browsers send a request again by themselves when its connection breaks. The nonce was new: the answer to the first is lost.
       throw new ConnectError("no answer: the connection broke while the call was made", Code.Unavailable, undefined, undefined, error);
     }
+    // It may be another server by now, with another id: the next call asks.
+    if (reason === "SIGNATURE_INVALID") this.#isDoubtful = !this.#isGiven;
     if (code !== "UNAUTHENTICATED" || reason !== "NONCE_PREFIX_REQUIRED" || !PREFIX.test(metadata.nonce_prefix)) return false;
     this.#nonces = metadata.nonce_prefix;
     return true;
@@ -124,9 +142,11 @@ export async function clusterOf(server) {
     throw failureOf(error);
   }
   if (response.status >= 500) throw failureOf(new TypeError(`HTTP ${response.status} from ${server}`));
-  const { cluster } = response.ok ? await response.json() : {};
+  const isJson = response.headers.get("content-type")?.startsWith("application/json");
+  const { cluster } = response.ok && isJson ? await response.json() : {};
   if (cluster) return cluster;
-  throw new Error(`${server} does not say its cluster id (HTTP ${response.status}): give it as \`cluster\``);
+  const said = `HTTP ${response.status}${isJson ? "" : ", which is no JSON"}`;
+  throw new Error(`${server} does not say its cluster id (${said}): is it a Colonies server? If it is, give the id as \`cluster\``);
 }
 
 /** The stubs with RpcErrors for Connect's. */

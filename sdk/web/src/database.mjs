@@ -9,7 +9,7 @@ export class StorageError extends Error {
   name = "StorageError";
 }
 
-const refused = (error) => new StorageError(`this browser keeps nothing for this page: ${error?.message ?? "it does not say why"}`);
+const refused = (error) => new StorageError(`this browser keeps nothing for this page: ${error?.message || "it does not say why"}`);
 
 /** A request's result. */
 export const settled = (request) =>
@@ -26,8 +26,13 @@ export const committed = (transaction) =>
   });
 
 /** The database. */
-export function opened() {
-  const request = indexedDB.open(DATABASE, 1);
+export async function opened() {
+  let request;
+  try {
+    request = indexedDB.open(DATABASE, 1);
+  } catch (error) {
+    throw refused(error);
+  }
   request.onupgradeneeded = () => {
     for (const store of [KEYS, ATTEMPTS]) request.result.createObjectStore(store);
   };

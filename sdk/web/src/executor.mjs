@@ -5,6 +5,8 @@ import { Key } from "./keys.mjs";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const MAX_CONCURRENCY = 1_000;
+// A day; longer than a timer holds it would be no time at all.
+const MAX_DRAIN_SECONDS = 86_400;
 const MAX_LABEL_BYTES = 256;
 // Functions written this way are expressions by themselves; methods are not.
 const EXPRESSION = /^(?:async\b\s*)?(?:function\b|\(|[\p{ID_Start}$_][\p{ID_Continue}$]*\s*=>)/u;
@@ -30,7 +32,8 @@ export class ExecutorError extends Error {
  *     executor.function("sum", (...numbers) => numbers.reduce((a, b) => a + b, 0));
  *     await executor.run();
  *
- * Events: `state`, with `state` and `detail` in `event.detail`; `started`, `ended` and `dropped`, for attempts; `warning`.
+ * Events: `state`, with `state` and `detail` in `event.detail`; `functions`, which it offers; `started`, `ended` and `dropped`, for
+ * attempts; `warning`, whose `text` says what is not as it should be while it works on.
  * States: `joining`, `waiting_for_approval`, `ready`, `reconnecting`, `offline`, `draining`, `stopped`.
  */
 export class Executor extends EventTarget {
@@ -78,13 +81,15 @@ export class Executor extends EventTarget {
   }) {
     super();
     for (const [what, given] of [["name", name], ["colony", colony], ...[types].flat().map((type) => ["types", type])]) {
-      if (!NAME.test(given)) throw new RangeError(`${what} is ${JSON.stringify(given)}: 1-128 of A-Z a-z 0-9 . _ -, the first a letter or a digit`);
+      if (typeof given !== "string" || !NAME.test(given)) throw new RangeError(`${what} is ${JSON.stringify(given)}: 1-128 of A-Z a-z 0-9 . _ -, the first a letter or a digit`);
     }
     if (![types].flat().length) throw new RangeError("an executor serves at least one type: types is empty");
     if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > MAX_CONCURRENCY) {
       throw new RangeError(`concurrency is ${concurrency}: it must be 1 to ${MAX_CONCURRENCY}`);
     }
-    if (!(drainSeconds >= 0)) throw new RangeError(`drainSeconds is ${drainSeconds}: it must not be negative`);
+    if (!(drainSeconds >= 0 && drainSeconds <= MAX_DRAIN_SECONDS)) {
+      throw new RangeError(`drainSeconds is ${drainSeconds}: it must be 0 to ${MAX_DRAIN_SECONDS}`);
+    }
     this.#modules = [functions].flat().map((url) => new URL(url, globalThis.document?.baseURI ?? location.href).href);
     this.#settings = { name, types: [types].flat(), colony, server: new URL(server).origin, cluster, key, concurrency, drainMs: drainSeconds * 1000 };
     Object.assign(this.#settings, { location: place, capabilities: offered(concurrency, capabilities, labels) });

@@ -5,6 +5,7 @@ import { textOf, utf8 } from "./bytes.mjs";
 const OCTET_STREAM = "application/octet-stream";
 const JSON_TYPES = ["", "application/json"];
 const SEVERAL = Symbol.for("colonies.outputs");
+const MEDIA = Symbol.for("colonies.media");
 
 /** A value cannot be turned into bytes, or bytes into a value. */
 export class ValueError extends Error {
@@ -13,7 +14,15 @@ export class ValueError extends Error {
 
 /** Bytes of some other media type. */
 export class Media {
+  // A function's module has this class from another copy of the SDK than the worker that runs it.
+  get [MEDIA]() {
+    return true;
+  }
+
   constructor(mediaType, data) {
+    if (typeof mediaType !== "string" || !(data instanceof Uint8Array)) {
+      throw new ValueError("a Media is the name of a media type and a Uint8Array");
+    }
     this.mediaType = mediaType;
     this.data = data;
   }
@@ -44,7 +53,7 @@ function rawInteger(value) {
 
 /** A Value of the protos: bytes (a Uint8Array or an ArrayBuffer) as they are, everything else as JSON; undefined as null. */
 export function encode(value) {
-  if (value instanceof Media) return { mediaType: value.mediaType, data: value.data };
+  if (value?.[MEDIA]) return { mediaType: value.mediaType, data: value.data };
   if (value instanceof ArrayBuffer) return { mediaType: OCTET_STREAM, data: new Uint8Array(value.slice(0)) };
   if (value instanceof Uint8Array) return { mediaType: OCTET_STREAM, data: value.slice() };
   try {

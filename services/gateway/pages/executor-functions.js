@@ -17,7 +17,10 @@ square.description = "Squares a number.";
 
 export function sum(...numbers) {
   this.log(`adding ${numbers.join(" and ")}`);
-  return numbers.reduce((total, number) => total + number);
+  // Whole numbers beyond 2^53 come as BigInts, which do not mix with others.
+  const isExact = numbers.some((number) => typeof number === "bigint") && numbers.every((number) => Number.isInteger(Number(number)));
+  const one = isExact ? BigInt : Number;
+  return numbers.map(one).reduce((total, number) => total + number, one(0));
 }
 sum.description = "Adds numbers.";
 

@@ -1,7 +1,7 @@
 // The page /executor: a form, an executor, and what it does. `?colony=&name=&types=&concurrency=&module=&cluster=` fill the form,
 // and `&autostart=1` presses its button.
 
-import { Executor, decode } from "/sdk/web/colonies.mjs";
+import { Executor, Media, decode } from "/sdk/web/colonies.mjs";
 
 const FIELDS = ["colony", "name", "types", "concurrency", "module", "cluster"];
 const KEPT = "colonies-executor-form";
@@ -27,17 +27,33 @@ function row(cells, kind = "") {
   return made;
 }
 
+/** What was in the form the last time. It is a convenience: without it, or where the browser keeps nothing, the form is empty. */
+function remembered() {
+  try {
+    return { ...JSON.parse(localStorage.getItem(KEPT)) };
+  } catch (error) {
+    console.warn(`the form is not remembered: ${error.message}`);
+    return {};
+  }
+}
+
 function fill() {
   const asked = new URLSearchParams(location.search);
-  const kept = JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+  const kept = remembered();
   // A name that another browser is unlikely to have, and that stays this one's.
   kept.name ??= `browser-${Array.from(crypto.getRandomValues(new Uint8Array(3)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
   for (const field of FIELDS) at(field).value = asked.get(field) ?? kept[field] ?? at(field).value;
+  // What a link or an earlier time has filled in is not out of sight.
+  at("more").open = Boolean(at("module").value || at("cluster").value);
   return asked.get("autostart") === "1";
 }
 
 function keep() {
-  localStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(FIELDS.map((field) => [field, at(field).value]))));
+  try {
+    localStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(FIELDS.map((field) => [field, at(field).value]))));
+  } catch (error) {
+    console.warn(`the form is not remembered: ${error.message}`);
+  }
 }
 
 function ownModule() {
@@ -71,13 +87,18 @@ function show(executor, { state, detail }) {
 }
 
 function resultOf({ outputs, errors }) {
-  if (errors) return errors[0];
-  const texts = outputs.map((output) => {
-    // What a function gave need not be JSON, and is only looked at here.
+  if (errors) return `failed: ${errors[0]}`;
+  return outputs.map(outputOf).join(", ") || "no output";
+}
+
+/** What a function gave need not be JSON, nor JSON that this page can read; it is only looked at here. */
+function outputOf(output) {
+  try {
     const value = decode(output);
-    return value instanceof Object && value.data instanceof Uint8Array ? `${value.data.length} bytes` : textOf(value);
-  });
-  return texts.join(", ") || "no output";
+    return value instanceof Media ? `${value.data.length} bytes` : textOf(value);
+  } catch {
+    return `${output.data.length} bytes`;
+  }
 }
 
 const textOf = (value) =>
@@ -118,6 +139,10 @@ function follow(executor) {
     count("dropped", 1);
     last(row([detail.function, `dropped: ${detail.reason}`, "", detail.processId], "failed"));
   });
+  executor.addEventListener("warning", ({ detail: { text } }) => {
+    at("warning").textContent = text;
+    at("warning").hidden = false;
+  });
   executor.addEventListener("functions", ({ detail: { functions } }) => {
     const items = functions.map(({ name, description }) => {
       const item = document.createElement("li");
@@ -130,18 +155,27 @@ function follow(executor) {
   });
 }
 
+/** Of what an earlier executor did nothing is left. */
+function clear() {
+  for (const id of ["running", "successful", "failed", "dropped"]) at(id).textContent = "0";
+  for (const id of ["now", "last", "functions"]) at(id).replaceChildren();
+  for (const id of ["problem", "warning"]) at(id).hidden = true;
+  at("copied").textContent = "";
+}
+
 async function run() {
   at("problem").hidden = true;
   at("start").disabled = true;
   try {
     const executor = executorOf();
     keep();
-    for (const id of ["running", "successful", "failed", "dropped"]) at(id).textContent = "0";
-    for (const id of ["now", "last"]) at(id).replaceChildren();
+    clear();
     at("who").textContent = `${at("name").value} in colony ${at("colony").value}`;
     at("command").textContent = `colonies executor approve ${at("name").value}`;
     at("work").hidden = false;
     at("form").hidden = true;
+    // The button that had the focus is gone.
+    at("work-title").focus();
     executor.addEventListener("state", ({ detail }) => show(executor, detail));
     follow(executor);
     at("stop").onclick = () => executor.stop();
@@ -152,6 +186,18 @@ async function run() {
   } finally {
     at("form").hidden = false;
     at("start").disabled = false;
+    // What it still had is not running any more.
+    at("now").replaceChildren();
+    at("running").textContent = "0";
+  }
+}
+
+async function copy() {
+  try {
+    await navigator.clipboard.writeText(at("command").textContent);
+    at("copied").textContent = "Copied.";
+  } catch {
+    at("copied").textContent = "The browser does not allow it: select the line, and copy it by hand.";
   }
 }
 
@@ -159,5 +205,5 @@ at("form").addEventListener("submit", (event) => {
   event.preventDefault();
   void run();
 });
-at("copy").addEventListener("click", () => navigator.clipboard.writeText(at("command").textContent));
+at("copy").addEventListener("click", () => void copy());
 if (fill()) at("form").requestSubmit();

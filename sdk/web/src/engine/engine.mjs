@@ -30,6 +30,7 @@ export class Engine {
   #backoff = new Backoff();
   #state = {};
   #stream = new AbortController();
+  #isPulling = false;
   #heardAt = 0;
   #lookedAt = Date.now();
   #isOnline = navigator.onLine;
@@ -59,9 +60,11 @@ export class Engine {
     try {
       this.#set("joining");
       await this.#alone(async () => {
-        const functions = await this.#runners.functions();
-        this.#tell({ event: "functions", functions });
-        await this.#work(functions);
+        const functions = await Promise.race([this.#runners.functions(), this.#stopped()]);
+        if (functions) {
+          this.#tell({ event: "functions", functions });
+          await this.#work(functions);
+        }
         await this.#drain();
       });
     } finally {
@@ -81,8 +84,21 @@ export class Engine {
     this.#isOnline = isOnline;
     this.#backoff.reset();
     this.#leases.hurry();
-    this.#stream.abort();
+    this.#giveUp("the network has changed, or this machine has slept");
     this.#bell.ring();
+  }
+
+  #giveUp(why) {
+    this.#stream.abort(new DOMException(why, "AbortError"));
+  }
+
+  /** A module may wait for ever before it is loaded; to stop takes no waiting for it. */
+  #stopped() {
+    const { signal } = this.#stopping;
+    return new Promise((resolve) => {
+      if (signal.aborted) resolve(null);
+      else signal.addEventListener("abort", () => resolve(null), { once: true });
+    });
   }
 
   get #isStopping() {
@@ -123,7 +139,7 @@ export class Engine {
         if (this.#isStopping) return;
         if (REFUSED.includes(failed.code) || !failed.code || failed.reason === "EXECUTOR_REJECTED") throw failed;
         if (failed.code === "PERMISSION_DENIED") joined = false;
-        this.#outage(failed.message);
+        this.#outage(failed.reason === "SIGNATURE_STALE" ? `${failed.message}: is this machine's clock right?` : failed.message);
         await this.#pause(this.#backoff.nextMs(failed.retryDelayMs));
       }
     }
@@ -157,9 +173,19 @@ export class Engine {
 
   async #giveBackLeftovers() {
     const outcome = { case: "failure", value: failure("its page was closed or loaded anew before it was finished", true) };
-    for (const ref of await this.#leftovers.read()) {
+    for (const ref of await this.#kept()) {
       if ([...this.#hand].some((held) => held.ref.processId === ref.processId)) continue;
       await close(this.#client, this.#config.colony, { ref, signal: this.#stopping.signal }, outcome, this.#bell);
+    }
+  }
+
+  async #kept() {
+    try {
+      return await this.#leftovers.read();
+    } catch (error) {
+      // Work does not need it: what an earlier page had comes back when its leases run out.
+      this.#tell({ event: "warning", text: error.message });
+      return [];
     }
   }
 
@@ -169,12 +195,17 @@ export class Engine {
     this.#stream = new AbortController();
     if (this.#isStopping) return;
     this.#heardAt = Date.now();
+    this.#isPulling = true;
     const request = { colonyName: colony, maxInFlight: concurrency };
-    for await (const { assignments } of this.#client.scheduler.watchAssignments(request, { signal: this.#stream.signal })) {
-      this.#heardAt = Date.now();
-      this.#backoff.reset();
-      this.#set("ready");
-      this.#hand.take(assignments);
+    try {
+      for await (const { assignments } of this.#client.scheduler.watchAssignments(request, { signal: this.#stream.signal })) {
+        this.#heardAt = Date.now();
+        this.#backoff.reset();
+        this.#set("ready");
+        this.#hand.take(assignments);
+      }
+    } finally {
+      this.#isPulling = false;
     }
     if (!this.#isStopping) this.#outage("the server has ended the stream");
     await this.#pause(this.#backoff.nextMs());
@@ -185,8 +216,10 @@ export class Engine {
     const now = Date.now();
     const slept = now - this.#lookedAt > LOOK_MS + SLEPT_MS;
     this.#lookedAt = now;
+    const silentMs = now - this.#heardAt;
     if (slept) this.nudge(this.#isOnline);
-    else if (this.#state.state === "ready" && now - this.#heardAt > silenceMs) this.#stream.abort();
+    // Also one that has never said anything: it was opened on a connection that is dead.
+    else if (this.#isPulling && silentMs > silenceMs) this.#giveUp(`no sign of life for ${Math.round(silentMs / 1000)} s`);
   }
 
   async #drain() {

@@ -108,6 +108,12 @@ export class Hand {
     this.#release(held);
   }
 
+  /** The server says that this one is not wanted; which it does of one that it has closed a moment ago, too. So what is on its way
+   * is left to the answer to that. */
+  forgo(ref, reason) {
+    if (!this.#held.get(nameOf(ref))?.finished) this.drop(ref, reason);
+  }
+
   /** Ends what is still running, so that another executor can try. */
   giveBack() {
     for (const held of this) {
@@ -166,9 +172,10 @@ export class Hand {
     const { client, colony, bell, tell } = this.#parts;
     clearTimeout(held.timer);
     await held.log.written();
-    await close(client, colony, held, outcome, bell);
+    const taken = await close(client, colony, held, outcome, bell);
     if (held.dropped) return;
-    const told = outcome.case === "success" ? { outputs: outcome.value.outputs.map(apart) } : { errors: outcome.value.errors };
+    if (!taken) return this.drop(held.ref, "its result is not wanted any more");
+    const told = taken.case === "success" ? { outputs: taken.value.outputs.map(apart) } : { errors: taken.value.errors };
     tell({ event: "ended", ...held.told, ...told, ms: performance.now() - held.takenAt });
     this.#release(held);
   }

@@ -82,7 +82,7 @@ export class Leases {
     for (const held of due) held.confirmed = true;
     this.#set(Number(response.leaseMs));
     for (const { attempt, reason } of response.drops) {
-      this.#hand.drop(attempt, reason === DropReason.CANCELLED ? "it was cancelled" : "its lease or its time is over");
+      this.#hand.forgo(attempt, reason === DropReason.CANCELLED ? "it was cancelled" : "its lease or its time is over");
     }
   }
 }

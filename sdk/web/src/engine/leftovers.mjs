@@ -4,7 +4,7 @@
 import { ATTEMPTS, committed, opened, settled } from "../database.mjs";
 
 export class Leftovers {
-  #database;
+  #database = null;
   #name;
 
   constructor(name) {
@@ -13,14 +13,34 @@ export class Leftovers {
 
   /** What an earlier page had in hand. */
   async read() {
-    this.#database ??= await opened();
-    return (await settled(this.#database.transaction(ATTEMPTS).objectStore(ATTEMPTS).get(this.#name))) ?? [];
+    const transaction = (await this.#opened()).transaction(ATTEMPTS);
+    return (await settled(transaction.objectStore(ATTEMPTS).get(this.#name))) ?? [];
   }
 
   /** Writes down what is in hand now. */
   async write(refs) {
-    const transaction = this.#database.transaction(ATTEMPTS, "readwrite", { durability: "relaxed" });
+    const transaction = (await this.#opened()).transaction(ATTEMPTS, "readwrite", { durability: "relaxed" });
     transaction.objectStore(ATTEMPTS).put(refs, this.#name);
     await committed(transaction);
+  }
+
+  /** Calls that come while it is being opened wait together, and so go on in their order. */
+  #opened() {
+    this.#database ??= opened().then(
+      (database) => {
+        // Who deletes this site's data is not held up, and what is written later goes into a new database.
+        database.onversionchange = () => {
+          database.close();
+          this.#database = null;
+        };
+        database.onclose = database.onversionchange;
+        return database;
+      },
+      (error) => {
+        this.#database = null;
+        throw error;
+      },
+    );
+    return this.#database;
   }
 }

@@ -12,17 +12,20 @@ export class LoadError extends Error {
 
 class Runner {
   #worker;
+  // Functions have their worker to themselves: what they, or their libraries, post to its owner is heard by nobody.
+  #channel = new MessageChannel();
   #reply = null;
   #onLog = null;
 
   constructor(url, modules) {
     this.#worker = new Worker(url, { type: "module", name: "colonies-runner" });
-    this.#worker.onmessage = ({ data }) => ("log" in data ? this.#onLog?.(data.log) : this.#answered(data));
+    this.#worker.postMessage("port", [this.#channel.port2]);
+    this.#channel.port1.onmessage = ({ data }) => ("log" in data ? this.#onLog?.(data.log) : this.#answered(data));
+    this.#channel.port1.onmessageerror = () => this.#broken("its result cannot be read");
     this.#worker.onerror = (event) => {
       event.preventDefault();
       this.#broken(event.message || `${url} cannot be loaded`);
     };
-    this.#worker.onmessageerror = () => this.#broken("its result cannot be read");
     this.usable = true;
     this.loaded = this.#ask({ load: modules }).then((answer) => {
       if (answer.functions) return answer.functions;
@@ -33,7 +36,7 @@ class Runner {
   #ask(question) {
     return new Promise((resolve) => {
       this.#reply = resolve;
-      this.#worker.postMessage(question);
+      this.#channel.port1.postMessage(question);
     });
   }
 
@@ -57,7 +60,7 @@ class Runner {
 
   /** Tells the function, and ends the worker if that does not help. */
   abort(reason) {
-    this.#worker.postMessage({ abort: reason });
+    this.#channel.port1.postMessage({ abort: reason });
     const reply = this.#reply;
     setTimeout(() => {
       if (this.#reply === reply && reply) this.#broken(`it was dropped: ${reason}`);
@@ -67,6 +70,7 @@ class Runner {
   end() {
     this.usable = false;
     this.#worker.terminate();
+    this.#channel.port1.close();
   }
 }
 
@@ -112,7 +116,13 @@ export class Runners {
   }
 
   #take() {
-    const runner = this.#idle.pop() ?? this.#make();
+    while (this.#idle.length) {
+      const idle = this.#idle.pop();
+      if (idle.usable) return idle;
+      // What its last function left behind has broken it since.
+      this.#all.delete(idle);
+    }
+    const runner = this.#make();
     this.#all.add(runner);
     return runner;
   }

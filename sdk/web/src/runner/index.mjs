@@ -3,7 +3,17 @@
 import { decode, encode, outputs, outputsOf } from "../values.mjs";
 
 const functions = new Map();
+let port;
 let running = null;
+
+// Errors that are not the function's: their texts say all.
+const ours = new WeakSet();
+
+function ourOwn(text) {
+  const error = new Error(text);
+  ours.add(error);
+  return error;
+}
 
 class RetryableError extends Error {
   name = "RetryableError";
@@ -16,9 +26,10 @@ class Attempt {
     Object.assign(this, { processId, attempt, workflowId, env, signal, outputs, RetryableError });
   }
 
-  /** Adds a line to the process's log. */
+  /** Adds a line to the process's log. What comes after the function's end is lost: it would go to another process. */
   log(text) {
-    postMessage({ log: String(text) });
+    const line = String(text);
+    if (running?.signal === this.signal) port.postMessage({ log: line });
   }
 }
 
@@ -46,7 +57,7 @@ function decoded(values, what) {
     try {
       return decode(value);
     } catch (error) {
-      throw Object.assign(new Error(`${what(index)}: ${error.message}`), { isOurs: true });
+      throw ourOwn(`${what(index)}: ${error.message}`);
     }
   });
 }
@@ -69,7 +80,7 @@ async function run(job) {
     const result = await called.apply(new Attempt(job, running.signal), argumentsOf(job));
     return { outputs: encoded(result) };
   } catch (error) {
-    return failed(error, error?.isOurs);
+    return failed(error, ours.has(error));
   } finally {
     running = null;
   }
@@ -79,21 +90,23 @@ function encoded(result) {
   try {
     return outputsOf(result).map(encode);
   } catch (error) {
-    throw Object.assign(new Error(`its result cannot be sent: ${error.message}`), { isOurs: true });
+    throw ourOwn(`its result cannot be sent: ${error.message}`);
   }
 }
 
 /** A function may throw anything, also what has no text. */
 function failed(error, isOurs = false) {
-  const isError = error instanceof Error;
-  let text;
-  try {
-    text = isError ? `${isOurs ? "" : `${error.name}: `}${error.message}` : String(error);
-  } catch {
-    text = "(its text cannot be told)";
-  }
-  const errors = isError && error.stack && !isOurs ? [text, String(error.stack)] : [text];
-  return { failure: { errors, retryable: error?.retryable === true } };
+  const told = (tell, otherwise) => {
+    try {
+      return tell();
+    } catch {
+      return otherwise;
+    }
+  };
+  const isError = told(() => error instanceof Error, false);
+  const text = told(() => (isError ? `${isOurs ? "" : `${error.name}: `}${error.message}` : String(error)), "(its text cannot be told)");
+  const stack = told(() => (isError && error.stack && !isOurs ? [String(error.stack)] : []), []);
+  return { failure: { errors: [text, ...stack], retryable: told(() => error?.retryable === true, false) } };
 }
 
 async function answered(make) {
@@ -103,11 +116,25 @@ async function answered(make) {
   } catch (error) {
     answer = failed(error);
   }
-  postMessage(answer);
+  port.postMessage(answer);
 }
 
-addEventListener("message", ({ data }) => {
+function take({ data }) {
   if (data.load) void answered(() => load(data.load));
   else if (data.run) void answered(() => run(data.run));
   else running?.abort(new DOMException(data.abort, "AbortError"));
-});
+}
+
+// All that is said goes by the port that comes first.
+addEventListener(
+  "message",
+  ({ ports }) => {
+    [port] = ports;
+    port.onmessage = take;
+  },
+  { once: true },
+);
+// Nobody would hear of it, and its process would wait for ever.
+globalThis.close = () => {
+  throw new TypeError("a function may not close its worker");
+};

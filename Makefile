@@ -65,8 +65,12 @@ status: $(VENV)/.server ## Show what runs
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests, two at a time: real Postgres, valkey and Envoy, under ten minutes on two cores
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz and not alone'
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz and not alone' --ignore tests/browser
 	$(BIN)/python -m pytest -q -m alone
+
+.PHONY: test-browser
+test-browser: $(VENV)/.dev ## Run the executor and the page of browsers in a real one
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/browser
 
 .PHONY: test-fault
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes

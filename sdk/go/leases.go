@@ -87,8 +87,10 @@ func (h *hand) heartbeat(refs []*schedulerv1.AttemptRef, interval time.Duration)
 	for _, named := range reply.Drops {
 		h.mu.Lock()
 		one := h.held[named.GetAttempt().GetProcessId()]
+		// What has just been closed is named as well: the answer to the close says what became of a result that is on its way.
+		unwanted := one != nil && one.Attempt == named.Attempt.Attempt && !one.finished
 		h.mu.Unlock()
-		if one != nil && one.Attempt == named.Attempt.Attempt {
+		if unwanted {
 			h.drop(one, named.Reason)
 		}
 	}

@@ -31,9 +31,8 @@ class Held {
   /** The attempt is over: ends what is under way for it on the network. */
   readonly over = new AbortController();
   readonly since = Date.now();
+  /** Its result is on its way: the answer to that tells whether it was wanted, and a heartbeat's may have crossed it. */
   finished = false;
-  /** A close is under way: its answer tells whether the result was wanted, and a heartbeat's may have crossed it. */
-  closing = false;
   timer: NodeJS.Timeout | undefined;
 
   constructor(readonly assignment: Assignment) {}
@@ -153,13 +152,11 @@ export class Hand {
     const backoff = new Backoff();
     let outcome = given;
     while (!signal.aborted) {
-      held.closing = true;
       try {
         const closes = [{ attempt: held.ref, outcome }];
         await this.given.client.scheduler.closeProcesses({ colonyName: this.given.client.colony, closes }, { signal });
         break;
       } catch (error) {
-        held.closing = false;
         if (signal.aborted) return;
         if (!(error instanceof RpcError)) {
           // It cannot even be written: a Value that was made by hand, of the wrong types.
@@ -236,7 +233,7 @@ export class Hand {
         this.#setLease(leaseMs);
         for (const { attempt, reason } of drops) {
           const held = this.#held.get(attempt?.processId ?? "");
-          if (!held || held.assignment.attempt !== attempt?.attempt || held.closing) continue;
+          if (!held || held.assignment.attempt !== attempt?.attempt || held.finished) continue;
           this.#drop(held, reason === DropReason.CANCELLED ? "it was cancelled" : "its lease or its time is over");
         }
       }

@@ -65,7 +65,8 @@ module Colonies
       @hand.lease(response.lease_ms)
       response.drops.each do |drop|
         attempt = @hand.find(drop.attempt)
-        @drop.call(attempt, drop.reason.to_s.delete_prefix("DROP_REASON_")) if attempt
+        # What has just been closed is named as well: the answer to the close says what became of a result that is on its way.
+        @drop.call(attempt, drop.reason.to_s.delete_prefix("DROP_REASON_")) if attempt && !attempt.finished
       end
     end
   end

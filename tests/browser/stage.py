@@ -15,8 +15,8 @@ from colonies.function import Function
 from colonies.keys import PrivateKey
 from colonies.registry.v1 import registry_service_pb2 as registry
 from colonies.scheduler.v1 import process_pb2
+from deploy.local.envoy import EnvoyFrontDoor
 from deploy.local.ports import free_port
-from tests.browser.door import Door
 from tests.browser.site import Site
 from tests.harness.cluster import CLUSTER, COLONY, Cluster
 from tests.harness.servers import open_directory
@@ -36,7 +36,7 @@ def missing() -> str:
 class Stage:
     """All of it. Opened by `stage()`."""
 
-    def __init__(self, cluster: Cluster, door: Door, browser: Browser, site: Site) -> None:
+    def __init__(self, cluster: Cluster, door: EnvoyFrontDoor, browser: Browser, site: Site) -> None:
         self.cluster = cluster
         self.door = door
         self._site = site
@@ -51,10 +51,10 @@ class Stage:
     async def tell_door(self) -> None:
         """Tells the front door where everything is; returns when it has found it."""
         services = {name: [_place(one.address) for one in replicas] for name, replicas in self.cluster.replicas.items()}
-        await self.door.tell({**services, "gateway": [("127.0.0.1", self._site.port)]})
+        await asyncio.to_thread(self.door.set_endpoints, {**services, "gateway": [("127.0.0.1", self._site.port)]})
 
         async def found() -> bool:
-            return all((await self.door.endpoints()).values())
+            return all((await asyncio.to_thread(self.door.healthy_endpoints)).values())
 
         await until(found, "the front door finds all services")
 
@@ -208,8 +208,9 @@ async def stage(database_url: str, redis_url: str, directory: Path) -> AsyncIter
         settings = {"scheduler": {"lease_ms": LEASE_MS, "listen": f"127.0.0.1:{free_port()}"}}
         cluster = await stack.enter_async_context(Cluster(database_url, redis_url, directory, settings=settings))
         folder = stack.enter_context(open_directory())
-        door = await Door.open(folder / "envoy", free_port())
-        stack.push_async_callback(door.close)
+        door = EnvoyFrontDoor(folder / "envoy", port=free_port())
+        await asyncio.to_thread(door.start)
+        stack.push_async_callback(asyncio.to_thread, door.stop)
         playwright = await stack.enter_async_context(async_playwright())
         flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)

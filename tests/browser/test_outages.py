@@ -1,5 +1,6 @@
 """What an executor in a tab lives through: servers that end, networks that go, pages that are loaded anew."""
 
+import asyncio
 import time
 
 import pytest
@@ -38,9 +39,9 @@ async def test_front_door_is_killed_and_comes_back(stage: Stage) -> None:
         await ready(stage, page, "door-restarts")
         process_id = await stage.submit("door-restarts", "waits", 500)
         await sees(page, "seen.started.length === 1")
-        await stage.door.kill()
+        await asyncio.to_thread(stage.door.kill)
         await in_state(page, "reconnecting")
-        await stage.door.start()
+        await asyncio.to_thread(stage.door.start)
         await in_state(page, "ready")
         assert (await stage.reaches(process_id, "SUCCESSFUL", "FAILED")).attempt == 1
         await runs(stage, "door-restarts")

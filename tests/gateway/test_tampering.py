@@ -120,7 +120,9 @@ def is_refused(reply: Reply) -> bool:
         reason = json.loads(reply.body)["reason"]
     except ValueError:
         return reply.status in {400, 404, 405}  # HTTP's own refusal
-    return str(reason) != "SIGNATURE_REPLAYED" and (reply.status in {401, 404, 405} or (reply.status, reason) == (501, "NO_SUCH_METHOD"))
+    return str(reason) != "SIGNATURE_REPLAYED" and (
+        reply.status in {401, 404, 405} or (reply.status, reason) == (501, "NO_SUCH_METHOD")
+    )
 
 
 async def test_a_flip_of_any_byte_between_client_and_gateway(here: Stage, database_url: str) -> None:

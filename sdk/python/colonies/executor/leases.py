@@ -62,7 +62,7 @@ class Leases:
         self._hand.set_lease(response.lease_ms)
         for drop in response.drops:
             found = self._hand.find(drop.attempt)
-            # What has just been closed is named as well: the answer to the close says what became of a result that is on its way.
+            # What has just been closed is named as well. The answer to a close says what became of a result that is on its way.
             if found is not None and not found.finished:
                 cancelled = drop.reason == scheduler.DROP_REASON_CANCELLED
                 self._drop(found, "it was cancelled" if cancelled else "its lease or its time is over")

@@ -70,7 +70,7 @@ test: $(VENV)/.dev ## Run the tests, two at a time: real Postgres, valkey and En
 
 .PHONY: test-browser
 test-browser: $(VENV)/.dev ## Run the executor and the page of browsers in a real one
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/browser
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault' tests/browser
 
 .PHONY: test-fault
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes

@@ -104,6 +104,25 @@ async def test_what_was_in_the_form_may_be_unreadable(stage: Stage) -> None:
             assert await page.evaluate("violations") == []
 
 
+@pytest.mark.parametrize(
+    "answer",
+    ["() => Promise.resolve(false)", "() => Promise.reject(new Error('no'))", "() => new Promise(() => {})", "undefined"],
+)
+async def test_the_browser_is_asked_to_keep_the_key(stage: Stage, answer: str) -> None:
+    """Whatever it says to that, and if it says nothing, the executor goes on."""
+    async with stage.context() as context:
+        page = await context.new_page()
+        await page.add_init_script(f"""globalThis.asked = 0;
+            const answer = {answer};
+            navigator.storage.persist = answer && (() => {{ asked += 1; return answer(); }});""")
+        await opened(stage, page, f"?colony={COLONY}&name=keeper&types=keeper")
+        assert await page.evaluate("asked") == 0
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.get_by_role("status")).to_contain_text("waiting for approval")
+        assert await page.evaluate("asked") == (0 if answer == "undefined" else 1)
+        assert await page.evaluate("violations") == []
+
+
 async def test_a_module_from_a_link_is_in_sight(stage: Stage) -> None:
     async with stage.context() as context:
         page = await context.new_page()

@@ -46,8 +46,8 @@ def settings(open_dir: Path) -> Iterator[StackSettings]:
 
 @pytest.fixture(scope="module")
 def running(module_dir: Path) -> Iterator[StackSettings]:
-    """A stack that is up, with two replicas of the scheduler."""
-    chosen = stack_settings(module_dir / "data", replicas={"scheduler": 2})
+    """A stack that is up, with two replicas of the scheduler, and of the gateway."""
+    chosen = stack_settings(module_dir / "data", replicas={"scheduler": 2, "gateway": 2})
     control.up(chosen)
     yield chosen
     control.down(chosen.data_dir)

@@ -51,7 +51,7 @@ def environment_of(settings: StackSettings, service: str) -> dict[str, str]:
 def test_everything_is_up(running: StackSettings) -> None:
     status = control.status(running.data_dir)
     assert status.healthy
-    wanted = {"postgres", "valkey", "envoy", *PROCESSES, "scheduler-2"}
+    wanted = {"postgres", "valkey", "envoy", *PROCESSES, "scheduler-2", "gateway-2"}
     assert {each.name for each in status.processes} == wanted
     assert all(each.port for each in status.processes)
     for service in SERVICES:
@@ -91,6 +91,13 @@ def test_the_gateway_is_told_of_the_front_door_and_of_no_secret(running: StackSe
     assert told["COLONIES_FRONT_DOOR_ADDRESS"] == address(running)
     assert not any(word in name for name in told for word in ("POSTGRES", "REDIS", "KEY", "OWNER", "IDENTITIES"))
     assert not (running.data_dir / "keys" / "service-gateway.key").exists()
+
+
+def test_gateways_share_the_pages(running: StackSettings) -> None:
+    """Both, so that one of them may end; each says its own address."""
+    answered = {page(running, "/").rstrip("/") for _ in range(40)}
+    ports = {each.name: each.port for each in control.status(running.data_dir).processes}
+    assert answered == {f"gateway@127.0.0.1:{ports[name]}" for name in ("gateway", "gateway-2")}
 
 
 def test_the_gateway_does_not_see_the_callers_databases(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> None:

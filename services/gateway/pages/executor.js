@@ -163,12 +163,23 @@ function clear() {
   at("copied").textContent = "";
 }
 
+/** A browser that is short of room may delete what a site keeps, and the key with it, unless it is asked not to. It may refuse. */
+async function keepTheKey() {
+  try {
+    await navigator.storage.persist();
+  } catch (error) {
+    console.warn(`the browser was not asked to keep the key: ${error.message}`);
+  }
+}
+
 async function run() {
   at("problem").hidden = true;
   at("start").disabled = true;
   try {
     const executor = executorOf();
     keep();
+    // Not waited for: some browsers ask their user first.
+    void keepTheKey();
     clear();
     at("who").textContent = `${at("name").value} in colony ${at("colony").value}`;
     at("command").textContent = `colonies executor approve ${at("name").value}`;

@@ -16,7 +16,7 @@ import pytest
 from colonies.auth.v1 import auth_service_pb2 as auth
 from colonies.cli import bootstrap, stack
 from colonies.cli.bootstrap import Address, KeyFiles
-from colonies.cli.failure import CliError
+from colonies.cli.failure import CliError, ExitCode
 from colonies.keys import PrivateKey, identity_of
 from colonies.profile import active
 
@@ -176,11 +176,11 @@ def control(server: FakeServer, members: Members, files: KeyFiles, monkeypatch: 
 def test_up_makes_the_stack_usable(offline: Shell, control: FakeControl, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOST", "PORT", "CLUSTER", "COLONY", "KEY", "KEY_FILE", "PROFILE"):
         monkeypatch.delenv(f"COLONIES_{name}", raising=False)
-    result = offline("up", "--port", "1234", "--scheduler-replicas", "2")
+    result = offline("up", "--port", "1234", "--replicas", "scheduler=2", "--replicas", "gateway=3")
     assert result.exit_code == 0, result.output
     ((settings, detach),) = control.asked
     assert detach
-    assert (settings["port"], settings["replicas"]) == (1234, {"scheduler": 2})
+    assert (settings["port"], settings["replicas"]) == (1234, {"scheduler": 2, "gateway": 3})
     assert "host" not in settings
     assert "envoy is up" in result.stderr
     assert "colonies demo" in result.stdout
@@ -193,6 +193,26 @@ def test_up_makes_the_stack_usable(offline: Shell, control: FakeControl, monkeyp
     assert status["server"]["version"] == "1.2.3"
     assert status["local"]["processes"][0]["name"] == "auth"
     assert "healthy" in offline("status").stdout.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "scheduler",
+        "=2",
+        "scheduler=",
+        "scheduler=two",
+        "scheduler=-1",
+        "scheduler=1.5",
+        "scheduler=²",
+        f"scheduler={'9' * 5000}",
+    ],
+)
+def test_replicas_that_are_no_count_are_refused(offline: Shell, control: FakeControl, text: str) -> None:
+    result = offline("up", "--replicas", text)
+    assert result.exit_code == ExitCode.USAGE
+    assert "--replicas" in result.stderr
+    assert control.asked == []
 
 
 def test_up_in_the_foreground_is_made_usable_once_it_listens(

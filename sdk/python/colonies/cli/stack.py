@@ -1,7 +1,9 @@
 """`colonies up`, `down` and `status`: a whole server on this machine."""
 
 import asyncio
+import re
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from colonies.cli import bootstrap
+from colonies.cli.arguments import pairs
 from colonies.cli.connection import connected
-from colonies.cli.failure import CliError, ExitCode
+from colonies.cli.failure import CliError, ExitCode, usage
 from colonies.cli.local_stack import LocalStack
 from colonies.cli.options import Options, options_of, single
 from colonies.cli.output import note, print_fields, print_json, print_table, say, where_we_are
@@ -36,7 +39,10 @@ def up(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The port. Default: 50080.")] = None,
     postgres_url: Annotated[str | None, typer.Option(help="A Postgres to use in place of the embedded one.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="A Redis or Valkey to use in place of the embedded one.")] = None,
-    scheduler_replicas: Annotated[int, typer.Option(min=1, max=64, help="Processes of the scheduler service.")] = 1,
+    replicas: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SERVICE=COUNT", help="Processes of a service, 1 to 64, such as scheduler=2. Repeatable."),
+    ] = None,
     tls: Annotated[
         bool | None,
         typer.Option("--tls/--no-tls", help="Speak TLS, with certificates of the server's own. Default: as the last time."),
@@ -66,7 +72,7 @@ def up(
         "tls": options.tls if tls is None else tls,
         "allow_plaintext": allow_plaintext,
         "allowed_origins": tuple(allow_origin) if allow_origin else None,
-        "replicas": {"scheduler": scheduler_replicas} if scheduler_replicas > 1 else None,
+        "replicas": _replicas(replicas or ()),
     }
     if foreground:
         _in_foreground(stack, options, settings)
@@ -74,6 +80,17 @@ def up(
     state = stack.up(detach=True, on_progress=note, **settings)
     asyncio.run(bootstrap.make_usable(bootstrap.Address.of(state), stack.data_dir))
     _tell_up(options, state)
+
+
+def _replicas(texts: Iterable[str]) -> dict[str, int]:
+    """How many processes of which service; which there are, and how many of each, the stack itself knows."""
+    counts = {}
+    for service, count in pairs(texts, "--replicas").items():
+        if not re.fullmatch(r"[0-9]{1,4}", count):
+            msg = f"--replicas: {service}={count} is not of the form SERVICE=COUNT, such as scheduler=2"
+            raise usage(msg)
+        counts[service] = int(count)
+    return counts
 
 
 def _in_foreground(stack: LocalStack, options: Options, settings: dict[str, Any]) -> None:

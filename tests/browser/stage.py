@@ -6,7 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
@@ -18,8 +18,11 @@ from colonies.scheduler.v1 import process_pb2
 from deploy.local.envoy import EnvoyFrontDoor
 from deploy.local.ports import free_port
 from tests.browser.site import Site
+from tests.fault.proxy import Proxy
 from tests.harness.cluster import CLUSTER, COLONY, Cluster
 from tests.harness.servers import open_directory
+
+P = TypeVar("P", bound=Proxy)
 
 # Short, so that a test sees leases run out.
 LEASE_MS = 3_000
@@ -128,6 +131,21 @@ class Stage:
         assert found is not None
         await self.owner.approve_executor(found.identity)
         return found.identity
+
+
+@asynccontextmanager
+async def on_the_way(stage: Stage, way: type[P]) -> AsyncIterator[tuple[Page, P]]:
+    """A page with the SDK that reaches the front door through a proxy, which can be told to do harm."""
+    proxy = way(lambda: _place(stage.door.address)[1])
+    await proxy.start()
+    try:
+        async with stage.context() as context:
+            page = await context.new_page()
+            await page.goto(f"http://127.0.0.1:{proxy.port}/test/blank.html")
+            await with_sdk(page)
+            yield page, proxy
+    finally:
+        await proxy.stop()
 
 
 async def with_sdk(page: Page) -> None:

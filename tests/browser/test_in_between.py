@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.async_api import BrowserContext, Route
 
-from tests.browser.stage import Stage, in_state, ready, sees, start, until, with_sdk
+from tests.browser.stage import Stage, in_state, on_the_way, ready, sees, start, until, with_sdk
 from tests.fault.proxy import Mode, Proxy
 from tests.harness.cluster import CLUSTER
 
@@ -187,30 +187,21 @@ class Counting(Proxy):
 
 @pytest.mark.fault
 async def test_a_stream_that_never_says_anything_is_given_up(stage: Stage) -> None:
-    port = int(stage.door.address.rpartition(":")[2])
-    way = Counting(lambda: port)
-    await way.start()
-    try:
-        async with stage.context() as context:
-            page = await context.new_page()
-            await page.goto(f"http://127.0.0.1:{way.port}/test/blank.html")
-            await with_sdk(page)
-            await ready(stage, page, "mute")
-            await way.turn(Mode.HANG)
-            before = way.count
+    async with on_the_way(stage, Counting) as (page, way):
+        await ready(stage, page, "mute")
+        await way.turn(Mode.HANG)
+        before = way.count
 
-            async def tried_again() -> bool:
-                await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-                return way.count >= before + 2
+        async def tried_again() -> bool:
+            await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            return way.count >= before + 2
 
-            # One stream in the place of that which fell silent, and one in the place of that.
-            await until(tried_again, "another stream is opened", seconds=60)
-            assert "no sign of life for" in await page.evaluate("executor.detail")
-            await way.turn(Mode.PASS)
-            await in_state(page, "ready")
-            await runs(stage, "mute")
-    finally:
-        await way.stop()
+        # One stream in the place of that which fell silent, and one in the place of that.
+        await until(tried_again, "another stream is opened", seconds=60)
+        assert "no sign of life for" in await page.evaluate("executor.detail")
+        await way.turn(Mode.PASS)
+        await in_state(page, "ready")
+        await runs(stage, "mute")
 
 
 DELETED = """new Promise((resolve) => {

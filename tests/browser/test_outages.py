@@ -1,11 +1,11 @@
 """What an executor in a tab lives through: servers that end, networks that go, pages that are loaded anew."""
 
 import asyncio
-import time
+import re
 
 import pytest
 
-from tests.browser.stage import Stage, in_state, ready, sees, start, with_sdk
+from tests.browser.stage import Stage, in_state, on_the_way, ready, sees, start, with_sdk
 from tests.fault.proxy import Mode, Proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -102,23 +102,16 @@ async def test_a_tab_that_waits_for_another_can_be_stopped(stage: Stage) -> None
 @pytest.mark.fault
 @pytest.mark.parametrize("looked_at", [True, False])
 async def test_a_connection_that_dies_without_a_word(stage: Stage, looked_at: bool) -> None:
-    port = int(stage.door.address.rpartition(":")[2])
-    way = Proxy(lambda: port)
-    await way.start()
-    try:
-        async with stage.context() as context:
-            page = await context.new_page()
-            await page.goto(f"http://127.0.0.1:{way.port}/test/blank.html")
-            await with_sdk(page)
-            name = f"silence-{looked_at}"
-            await ready(stage, page, name)
-            await way.turn(Mode.HANG)
-            begun = time.monotonic()
-            look = "document.dispatchEvent(new Event('visibilitychange')), " if looked_at else ""
-            await sees(page, f"{look}executor.state === 'reconnecting'", seconds=60)
-            assert (time.monotonic() - begun < 25) == looked_at
-            await way.turn(Mode.PASS)
-            await in_state(page, "ready")
-            await runs(stage, name)
-    finally:
-        await way.stop()
+    async with on_the_way(stage, Proxy) as (page, way):
+        name = f"silence-{looked_at}"
+        await ready(stage, page, name)
+        await way.turn(Mode.HANG)
+        look = "document.dispatchEvent(new Event('visibilitychange')), " if looked_at else ""
+        await sees(page, f"{look}executor.state === 'reconnecting'", seconds=60)
+        said = re.search(r"no sign of life for (\d+) s", await page.evaluate("executor.detail"))
+        assert said is not None
+        # Half a minute, or twelve seconds for who looks at it.
+        assert (int(said[1]) < 30) == looked_at
+        await way.turn(Mode.PASS)
+        await in_state(page, "ready")
+        await runs(stage, name)

@@ -3,13 +3,14 @@
 A process stands in its lane from the moment it became ready until it was assigned. It was passed over if meanwhile a less urgent
 one of its lane was assigned. Two things explain that: the ledger's times are taken before the commit, so that they are a little
 off (SLACK_S, and less in the calm); and a part that the queue rests on was away, so that the process was not in its lane yet, or
-not again: a queue that was lost is filled in the order of the submits. What is held against the scheduler is that a process still
-stands there, outside every outage, more than the allowed time after it was passed over.
+not again: a queue that was lost is filled in the order of the submits. What is held against the scheduler is that a process that
+was passed over goes on standing there, outside every outage, longer than allowed, while it is the most urgent of its lane. While
+a more urgent one stands there too, it is that one's turn.
 """
 
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,14 +68,16 @@ class Calendar:
                 self._ends.append(outage.end)
 
     def clean(self, begin: float, end: float) -> float:
-        """Seconds between two moments that no outage covers."""
+        """Seconds between two moments that no outage covers; 0 if the second comes first."""
+        if end <= begin:
+            return 0.0
         first, last = bisect_right(self._ends, begin), bisect_left(self._begins, end)
         away = sum(min(end, self._ends[i]) - max(begin, self._begins[i]) for i in range(first, last))
         return end - begin - away
 
     def is_filling(self, moment: float) -> bool:
-        """Whether the queue may still be filled after it was lost."""
-        return any(begin <= moment <= end + IN_QUEUE_S for begin, end in self._emptied)
+        """Whether the queue may still be filled after it was lost: that takes as long as all that it rests on is there."""
+        return any(begin <= moment and self.clean(end, moment) <= IN_QUEUE_S for begin, end in self._emptied)
 
     def away(self) -> float:
         """Seconds of outage in all."""
@@ -92,17 +95,31 @@ def lanes(url: str) -> dict[Any, list[Stay]]:
     return found
 
 
-def passed_over(
-    stays: Sequence[Stay], slack: float, counts: Callable[[Stay, float], bool] = lambda *_: True
-) -> Iterator[tuple[Stay, Stay]]:
-    """Each stay during which a less urgent process was assigned, beyond the slack, with the last such that `counts`: it is asked
-    with the stay and the moment.
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A stay during which a less urgent process was assigned: the first that counts, and how long outside outages it went on, as
+    the most urgent of its lane, after that.
     """
+
+    stay: Stay
+    before: Stay
+    late_s: float
+
+
+def passed_over(
+    stays: Sequence[Stay], slack: float, calendar: Calendar, counts: Callable[[float], bool] = lambda _: True
+) -> list[Passed]:
+    """The stays of a lane that were passed over, beyond the slack, at a moment that counts."""
     # In the order of time: a stay begins, or a stay ends with its assignment.
     events = sorted([(one.ready, 0, one) for one in stays] + [(one.assigned, 1, one) for one in stays])
     waiting: list[Stay] = []
-    worst: dict[Stay, Stay] = {}
+    first: dict[Stay, Stay] = {}
+    late: dict[Stay, float] = defaultdict(float)
+    then = 0.0
     for moment, assigned, stay in events:
+        if waiting and waiting[0] in first:
+            late[waiting[0]] += calendar.clean(then, moment)
+        then = moment
         if not assigned:
             insort(waiting, stay)
             continue
@@ -110,31 +127,26 @@ def passed_over(
         if place < len(waiting) and waiting[place] == stay:
             del waiting[place]
         for other in waiting[: min(place, MOST_REPORTED)]:
-            if other.ready + slack < moment < other.assigned - slack and counts(other, moment):
-                worst[other] = stay
-    yield from worst.items()
+            if other.ready + slack < moment < other.assigned - slack and other not in first and counts(moment):
+                first[other] = stay
+    return [Passed(stay, before, late[stay]) for stay, before in first.items()]
 
 
 def out_of_order(url: str, outages: Sequence[Outage], calm_from: float) -> tuple[list[str], list[str]]:
-    """Who was passed over for longer than outages explain: at all, and by assignments after `calm_from`, where nothing does."""
+    """Who was passed over for longer than outages explain; and at all, by assignments after `calm_from`, where nothing does."""
     calendar = Calendar(outages)
     stranded, unordered = [], []
-
-    def is_late(victim: Stay, moment: float) -> bool:
-        # A claim that died with a server is given back within IN_QUEUE_S; meanwhile others are given what is less urgent.
-        return calendar.clean(moment, victim.assigned) > IN_QUEUE_S + SLACK_S and not calendar.is_filling(moment)
-
     for lane, stays in lanes(url).items():
-        for victim, other in passed_over(stays, SLACK_S, is_late):
-            stranded.append(_told(lane, victim, other, calendar))
-        for victim, other in passed_over(stays, CALM_SLACK_S, lambda _, moment: moment > calm_from):
-            unordered.append(_told(lane, victim, other, calendar))
+        # A claim that died with a server is given back within IN_QUEUE_S; meanwhile others are given what is less urgent.
+        for one in passed_over(stays, SLACK_S, calendar, lambda moment: not calendar.is_filling(moment)):
+            if one.late_s > IN_QUEUE_S + SLACK_S:
+                stranded.append(_told(lane, one))
+        unordered += [_told(lane, one) for one in passed_over(stays, CALM_SLACK_S, calendar, lambda moment: moment > calm_from)]
     return stranded, unordered
 
 
-def _told(lane: Any, victim: Stay, other: Stay, calendar: Calendar) -> str:
-    clean = calendar.clean(other.assigned, victim.assigned)
+def _told(lane: Any, one: Passed) -> str:
     return (
-        f"lane {lane}: {victim.id} ready at {victim.ready:.3f}, assigned at {victim.assigned:.3f}; "
-        f"before, at {other.assigned:.3f}, less urgent {other.id} ({clean:.3f} s outside outages)"
+        f"lane {lane}: {one.stay.id} ready at {one.stay.ready:.3f}, assigned at {one.stay.assigned:.3f}; before, at "
+        f"{one.before.assigned:.3f}, less urgent {one.before.id} ({one.late_s:.3f} s its turn, outside outages)"
     )

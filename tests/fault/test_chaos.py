@@ -5,10 +5,11 @@ decides what is submitted, what is done to whom, and when; it is printed.
 """
 
 import asyncio
+import json
 import os
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,8 @@ def account(story: Story) -> Accounts:
         accounts.blame(f"the work is not done {DRAINED_WITHIN_S:g} s after the chaos", [count_open(url)])
     audit(url, Promised.read(*story.logs), story.rig.effects, story.chaos.crashes, accounts)
     audit_logs(story.rig.data_dir / "logs", accounts)
+    # Of use where FAULT_KEEP keeps it: nothing else tells when what was away.
+    (story.rig.root / "outages.json").write_text(json.dumps([asdict(one) for one in story.chaos.outages]))
     stranded, unordered = out_of_order(url, story.chaos.outages, story.calm_from)
     accounts.blame(f"a process passed over for more than {IN_QUEUE_S:g} s outside outages", stranded)
     accounts.blame("a process passed over in the calm", unordered)

@@ -65,12 +65,13 @@ status: $(VENV)/.server ## Show what runs
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests, two at a time: real Postgres, valkey and Envoy, under ten minutes on two cores
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz and not alone' --ignore tests/browser
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz and not browser and not alone' --ignore tests/browser --ignore tests/conformance
 	$(BIN)/python -m pytest -q -m alone
 
 .PHONY: test-browser
 test-browser: $(VENV)/.dev ## Run the executor and the page of browsers in a real one
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault' tests/browser
+	$(BIN)/python -m pytest -q -m browser tests/acceptance
 
 .PHONY: test-fault
 test-fault: $(VENV)/.dev ## Run the long tests that kill, pause and cut real processes
@@ -110,6 +111,7 @@ demo-browser: ## The same with its last function in a real browser, headless Chr
 
 .PHONY: conformance
 conformance: $(VENV)/.dev ## Hold all SDKs to one set of cases, the scheduler and the gateway killed in their middle (see CONTRIBUTING.md)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/conformance
 	$(BIN)/python -m tests.conformance.kit
 
 .PHONY: test-sdks

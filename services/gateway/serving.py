@@ -28,6 +28,8 @@ log = structlog.get_logger()
 # Longer than the front door's idle connections live: it is the one to close them.
 KEEP_ALIVE_SECONDS = 120
 BACKLOG = 4096
+# How long the peer of a connection that was closed for good has to close it, too.
+GOODBYE_SECONDS = 1.0
 # With which words the front door asks.
 HEALTH_CHECKER = "Envoy/HC"
 
@@ -35,10 +37,34 @@ HEALTH_CHECKER = "Envoy/HC"
 class Connection(HttpToolsProtocol):
     """A connection whose requests can cut it off: what its peer does not take must not be kept for ever."""
 
+    _is_last = False
+
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
         cast(dict[str, Any], self.scope)[ABORT] = self.transport.abort
+
+    def on_response_complete(self) -> None:
+        """A request is over."""
+        super().on_response_complete()
+        if self._is_last:
+            self._leave()
+
+    def shutdown(self) -> None:
+        """The process ends as soon as all connections are closed."""
+        self._is_last = True
+        super().shutdown()
+        self._leave()
+
+    def _leave(self) -> None:
+        # A closed connection with TLS waits until its peer closes it, too. One that keeps it for later, and reads nothing
+        # meanwhile, never does.
+        if self.transport.is_closing():
+            self.loop.call_later(GOODBYE_SECONDS, self._cut)
+
+    def _cut(self) -> None:
+        if not self.flow.write_paused:
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):

@@ -92,6 +92,7 @@ async def test_the_snippet_gives_13(installation: World, tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium: apt-get install chromium")
+@pytest.mark.browser
 def test_demo_with_a_browser_prints_the_papers_tables(installation: World) -> None:
     # The second time the browser has a key already, and the third time it has lost it: the old one's place is taken.
     agents = []

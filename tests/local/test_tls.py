@@ -230,6 +230,10 @@ def test_a_running_stack_does_not_silently_stay_with_what_was_not_asked_for(stac
 def test_tls_stays_when_the_stack_comes_back(stack: Secured) -> None:
     serial = stack.serial(FRONT_DOOR)
     assert stack.colonies("down").returncode == 0
+    # Nothing had to be waited for until patience was over: the supervisor's idle connections, for one.
+    for name in PROCESSES:
+        lines = (stack.data_dir / "logs" / f"{name}.log").read_text().splitlines()
+        assert [line for line in lines if json.loads(line)["level"] == "error"] == []
     again = stack.colonies("up", "--port", str(stack.port))
     assert again.returncode == 0, again.stderr
     assert stack.state.ca_file == str(stack.certificates.ca_file)

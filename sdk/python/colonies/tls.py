@@ -9,6 +9,7 @@ import logging
 import stat
 import threading
 import time
+import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,9 +107,13 @@ def _read_private(path: Path) -> bytes:
 def _certificates(pem: bytes, path: str) -> Any:
     # Loaded here: most programs use no TLS of their own.
     from cryptography import x509
+    from cryptography.utils import CryptographyDeprecationWarning
 
     try:
-        return x509.load_pem_x509_certificates(pem)
+        with warnings.catch_warnings():
+            # Bundles of public authorities hold some that are older than today's rules; nobody who reads this can change them.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         msg = f"{path} holds no certificate in PEM"
         raise CertificateFileError(msg) from error

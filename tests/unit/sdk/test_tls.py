@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import socket
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -320,3 +321,26 @@ def test_half_a_client_certificate_in_a_profile_is_named() -> None:
         Profile("p", cert_file="/cert").transport()
     with pytest.raises(ProfileError, match="'p' has no cert_file"):
         Profile("p", cert_key_file="/key").transport()
+
+
+# A certificate (and no key) with the serial number 0, as some of public bundles have.
+OLD_AUTHORITY = """\
+-----BEGIN CERTIFICATE-----
+MIIBMzCB5qADAgECAgEAMAUGAytlcDAYMRYwFAYDVQQDDA1vbGQgYXV0aG9yaXR5
+MCAXDTI2MTEyMzE1MjMxMloYDzIxMjYxMDMwMTUyMzEyWjAYMRYwFAYDVQQDDA1v
+bGQgYXV0aG9yaXR5MCowBQYDK2VwAyEAvVz9wH/Me3Jzz676Uq6mJ7rDI3kzlRgI
+wUXgTw9X2bejUzBRMB0GA1UdDgQWBBSJfauTbpp/Bxdr0iffXZgngsCizTAfBgNV
+HSMEGDAWgBSJfauTbpp/Bxdr0iffXZgngsCizTAPBgNVHRMBAf8EBTADAQH/MAUG
+AytlcANBAFoM3Cx+pkjYoM241WixvF1i/+rKFyv0+dW9JEpGcItu23PA1rWl3Y8d
+7WZUB4MX+BhtZHUY+o6/o4y0btybegs=
+-----END CERTIFICATE-----
+"""
+
+
+def test_an_old_authority_in_a_bundle_is_taken_without_a_warning(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(f"the old one\n{OLD_AUTHORITY}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = CertificateFiles(Tls(ca_file=str(bundle))).latest()
+    assert read.roots == OLD_AUTHORITY.encode()

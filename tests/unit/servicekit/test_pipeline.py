@@ -29,6 +29,7 @@ from servicekit.limits import Bucket, Limits
 from servicekit.pipeline import CallPipeline, Gate, Handlers
 from servicekit.policy import Policy
 from servicekit.signature import Signed
+from tests.harness.calls import eventually
 from tests.harness.json_channel import JsonChannel
 
 pytestmark = pytest.mark.asyncio
@@ -248,7 +249,12 @@ async def test_failures_and_defects_are_told_with_their_reason(world: World, lin
         await reason_of(world.stub.GetProcess(pb.GetProcessRequest(colony_name="acme", process_id="none")))
         == "PROCESS_NOT_FOUND"
     )
-    assert count(metrics.HANDLED, **handled) == before + 1
+
+    async def is_counted() -> bool:
+        return count(metrics.HANDLED, **handled) == before + 1
+
+    # The caller has its answer a moment before the call is over.
+    await eventually(is_counted)
     (line,) = (line for line in lines if line["event"] == "call" and line.get("code") == "NOT_FOUND")
     assert line["reason"] == "PROCESS_NOT_FOUND"
     with pytest.raises(grpc.aio.AioRpcError) as caught:

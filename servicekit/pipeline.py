@@ -31,7 +31,7 @@ import structlog
 from google.protobuf.message import Message
 
 from colonies.json_calls import base_of, is_json
-from servicekit import metrics
+from servicekit import metrics, tasks
 from servicekit.bounds import IDENTITY, NAME, NAME_RULE, shown
 from servicekit.caller import MEMBER_ROLES, NO_COLONY, Caller, Member, Role, set_current
 from servicekit.clock import NS_PER_MS, Clock
@@ -360,11 +360,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
                         return
                     yield response
             finally:
-                for task in (cut, draining, following):
-                    if task is not None:
-                        # Awaited even when it is done: an error that nobody fetched would be logged as a defect.
-                        task.cancel()
-                        await asyncio.gather(task, return_exceptions=True)
+                await tasks.end(cut, draining, following)
                 await responses.aclose()  # type: ignore[attr-defined]  # servicers' streams are generators
 
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
+from servicekit import tasks
+
 SIGN_OF_LIFE_S = 5.0
 
 T = TypeVar("T")
@@ -27,10 +29,7 @@ async def with_signs_of_life(items: AsyncIterator[T], *, every_s: float = SIGN_O
             upcoming = None
             yield item
     finally:
-        if upcoming is not None:
-            # Awaited even when it is done: an error that nobody fetched would be logged as a defect.
-            upcoming.cancel()
-            await asyncio.gather(upcoming, return_exceptions=True)
+        await tasks.end(upcoming)
         close = getattr(items, "aclose", None)
         if close is not None:
             await close()

@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import Gauge
 from starlette.types import Receive, Scope, Send
 
+from servicekit import tasks
 from services.gateway import metrics
 from services.gateway.arrivals import Arrivals, counted
 from services.gateway.ending import Ending
@@ -104,11 +105,7 @@ class _Conversation:
         return
 
     async def __aexit__(self, *_: object) -> None:
-        for task in (self._gone, self._reading):
-            if task is not None:
-                # Awaited even when it is done: an error that nobody fetched would be logged as a defect.
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await tasks.end(self._gone, self._reading)
 
     async def single(self) -> None:
         """The answer is the one message."""

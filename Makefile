@@ -65,8 +65,12 @@ status: $(VENV)/.server ## Show what runs
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests, two at a time: real Postgres, valkey and Envoy, under ten minutes on two cores
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz and not browser and not alone' --ignore tests/browser --ignore tests/conformance
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not fault and not model and not fuzz and not browser and not alone' $(addprefix --ignore tests/,browser conformance local)
 	$(BIN)/python -m pytest -q -m alone
+
+.PHONY: test-local
+test-local: $(VENV)/.dev ## Bring the local stack up and down, kill its parts, and renew its certificates
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not alone' tests/local
 
 .PHONY: test-browser
 test-browser: $(VENV)/.dev ## Run the executor and the page of browsers in a real one

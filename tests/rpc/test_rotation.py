@@ -57,9 +57,16 @@ async def answers_to(cluster: Cluster, key: PrivateKey) -> set[bool]:
 
 
 async def may(cluster: Cluster, key: PrivateKey) -> bool:
-    """Whether auth and the registry let this key read in the colony. They must agree."""
-    (answer,) = await answers_to(cluster, key)
-    return answer
+    """Whether auth and the registry let this key read in the colony. They must agree, within a moment."""
+    answers: set[bool] = set()
+
+    async def agreed() -> bool:
+        nonlocal answers
+        answers = await answers_to(cluster, key)
+        return len(answers) == 1
+
+    await eventually(agreed)
+    return answers == {True}
 
 
 def member(cluster: Cluster, who: str) -> tuple[PrivateKey, int, str]:

@@ -29,6 +29,7 @@ from deploy.local.certificates import FRONT_DOOR, SUPERVISOR, Authority, Certifi
 from deploy.local.ports import free_port
 from deploy.local.settings import PROCESSES
 from deploy.local.state import StackState
+from tests.fault.accounting import Accounts, audit_logs
 from tests.harness.certificates import Pair, shown_serial
 
 from .conftest import eventually
@@ -231,9 +232,9 @@ def test_tls_stays_when_the_stack_comes_back(stack: Secured) -> None:
     serial = stack.serial(FRONT_DOOR)
     assert stack.colonies("down").returncode == 0
     # Nothing had to be waited for until patience was over: the supervisor's idle connections, for one.
-    for name in PROCESSES:
-        lines = (stack.data_dir / "logs" / f"{name}.log").read_text().splitlines()
-        assert [line for line in lines if json.loads(line)["level"] == "error"] == []
+    accounts = Accounts()
+    audit_logs(stack.data_dir / "logs", accounts)
+    assert accounts.wrong == []
     again = stack.colonies("up", "--port", str(stack.port))
     assert again.returncode == 0, again.stderr
     assert stack.state.ca_file == str(stack.certificates.ca_file)
